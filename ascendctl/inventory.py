@@ -1,0 +1,90 @@
+"""The inventory file: models, loading, host selection, waivers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+
+class Privilege(str, Enum):
+    """How commands that need root get it: logged in as root, or ``sudo -n`` for those commands."""
+
+    ROOT = "root"
+    SUDO = "sudo"
+
+
+class HostKeyPolicy(str, Enum):
+    STRICT = "strict"
+    ACCEPT_NEW = "accept-new"
+
+
+@dataclass(frozen=True)
+class PasswordSource:
+    """Where a password comes from: exactly one is set. It is never stored or printed."""
+
+    prompt: bool = False
+    env: str | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How to reach one SSH server. None = what ~/.ssh/config or the defaults say."""
+
+    name: str
+    address: str
+    port: int | None = None
+    user: str | None = None
+    identity_files: tuple[Path, ...] = ()
+    known_hosts: Path | None = None
+    host_key_policy: HostKeyPolicy = HostKeyPolicy.STRICT
+    password: PasswordSource | None = None
+    jump: Endpoint | None = None
+    use_ssh_config: bool = True
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A finding accepted until a date. ``host`` is a node set; ``device`` None = every device."""
+
+    check: str
+    hosts: frozenset[str]
+    device: int | None
+    until: dt.date
+    reason: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the inventory with defaults, group and host settings merged."""
+
+    name: str
+    endpoint: Endpoint
+    group: str = ""
+    privilege: Privilege = Privilege.ROOT
+    accelerator: str = "auto"  # auto|ascend|nvidia|cpu
+    generation: str = "auto"  # a2|a3|auto
+    npus: int | None = None  # None = auto
+    scale_out: str = "auto"  # roce|none|auto
+    nic: str | None = None
+    tags: frozenset[str] = field(default_factory=frozenset)
+    engine_exec: tuple[str, ...] = ()  # prefix that enters the engine's environment, e.g. docker exec NAME
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A loaded, merged, validated inventory; ``hosts`` in file order, names unique."""
+
+    path: Path
+    hosts: tuple[Host, ...]
+    waivers: tuple[Waiver, ...] = ()
+
+
+class InventoryError(Exception):
+    """The inventory cannot be used. ``problems`` are complete sentences with file and line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

@@ -1,0 +1,82 @@
+"""What a transport gives: one script run on one host, its output as it comes, and how it ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ascendctl.inventory import Endpoint
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Bounds of every layer, in seconds. ``run_s`` None = no bound on the whole run."""
+
+    connect_s: float = 10.0
+    handshake_s: float = 20.0
+    host_s: float = 300.0
+    run_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a host's answer is missing or cut. ``kind`` is a value of `ascendctl.facts.ReachStatus`.
+
+    ``detail`` is one sentence without secrets; ``via`` names the jump host at fault, if one was.
+    """
+
+    kind: str
+    detail: str
+    via: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one host went. ``failure`` None = the script ran to its end.
+
+    ``sent_at``: wall clock (``time.time()``) just after the script was sent; None if it never was.
+    """
+
+    host: str
+    failure: Failure | None
+    sent_at: float | None
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One host's work: where, which script (bytes for ``/bin/sh -s`` on stdin), which account group."""
+
+    host: str
+    endpoint: Endpoint
+    script: bytes
+    group: str = ""
+
+
+class Sink(Protocol):
+    """Receives one host's output; called from the transport's threads, one host's calls in order.
+
+    ``feed`` returns True when the answer is complete: the transport then stops reading (a host ends
+    at its last frame, not at end of file).
+    """
+
+    def feed(self, data: bytes, received_at: float) -> bool: ...
+
+
+class Transport(Protocol):
+    """Runs one job to its end or to its deadline. Never raises for a host's sake."""
+
+    def run(self, job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Outcome: ...
+
+
+class Listener(Protocol):
+    """Hears about progress, from the fan-out's threads."""
+
+    def started(self, host: str) -> None: ...
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+FanOut = Callable[[list[Job]], list[Outcome]]
