@@ -1,0 +1,89 @@
+"""The command line: one module per command group, each adds itself with ``register``.
+
+Modules here import what is heavy inside the command that needs it, so that ``ascendctl --help`` starts
+fast; a test holds that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from ascendctl import __version__
+from ascendctl.cli import demo, explain, inventory, parse, probe, report, sim, verify
+from ascendctl.cli.exits import Refused
+from ascendctl.results import ExitCode
+
+
+def build_app() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="ascendctl",
+        help="Verify clusters of Huawei Ascend servers (Atlas A2, A3) and bring models up on them.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+        ] = False,
+    ) -> None:
+        if version:
+            typer.echo(f"ascendctl {__version__}")
+            raise typer.Exit
+
+    for module in (verify, inventory, explain, parse, probe, report, sim, demo):
+        module.register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point: runs a command and ends the process with the design's exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. No traceback reaches a user.
+
+    ``ASCENDCTL_DEBUG=1`` lets an internal error's traceback through, for a bug report.
+    """
+    try:
+        code = build_app()(arguments, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except Refused as error:
+        return _complain(ExitCode.USAGE, *error.problems)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _complain(ExitCode.INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        # Whoever read standard output has gone; what is buffered cannot be delivered any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        if problems := getattr(error, "problems", None):  # InventoryError, without importing it here
+            return _complain(ExitCode.USAGE, *problems)
+        if os.environ.get("ASCENDCTL_DEBUG"):
+            raise
+        return _complain(
+            ExitCode.INTERNAL,
+            f"internal error: {type(error).__name__}: {error}",
+            "Please report it with the output of the same command run with ASCENDCTL_DEBUG=1.",
+        )
+    return int(code) if isinstance(code, int) else ExitCode.OK
+
+
+def _complain(code: ExitCode, *lines: str) -> ExitCode:
+    for line in lines:
+        print(f"ascendctl: {line}", file=sys.stderr)
+    return code

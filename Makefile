@@ -1,0 +1,37 @@
+# make demo   set up, then verify a simulated cluster of 8 servers with seeded faults
+# make test   set up, then run the tests (installs OpenSSH's server with apt-get where it can)
+# make lint   ruff and mypy
+# make docs   regenerate the pages that come from the code
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint docs clean
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "ascendctl needs Python 3.10 or newer; this is %d.%d. On openEuler 22.03 (Python 3.9): install a newer one beside it and run: make PYTHON=python3.11 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/ascendctl demo
+
+test: $(VENV)/.installed-dev
+	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m ascendctl.knowledge.pages docs
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""``python -m ascendctl``."""
+
+from ascendctl.cli import main
+
+main()

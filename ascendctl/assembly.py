@@ -1,0 +1,200 @@
+"""Captures → facts: what one host answered, read by the parsers and put in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ascendctl.facts import (
+    Accelerator,
+    BlockedBy,
+    ChipId,
+    ClockFacts,
+    DeviceFacts,
+    HostFacts,
+    ParseStatus,
+    Reach,
+    ReachStatus,
+    Reading,
+    ReadingStatus,
+    SystemFacts,
+    ToolFacts,
+)
+from ascendctl.parsers import parse
+from ascendctl.probe.bundle import HostRecord
+from ascendctl.probe.capture import HostCapture
+from ascendctl.probe.catalogue import BY_ID, Command
+from ascendctl.probe.frames import Answer, Target
+from ascendctl.topology.generation import detect_accelerator, detect_generation
+
+# Evidence is for a person to read; whole answers are in the recording.
+_EVIDENCE_LIMIT_CHARACTERS = 4000
+
+_FATAL_DETAILS = {
+    "no-timeout": "the host has no 'timeout' program (GNU coreutils), without which nothing is asked",
+    "no-temporary-folder": "no temporary folder could be made on the host (TMPDIR or /tmp full or read-only)",
+}
+
+
+def host_facts(record: HostRecord) -> HostFacts:
+    """All that one host's answer says. Never raises for what a host sent."""
+    capture = record.capture
+    expected = record.expectation
+    read = _Reader(capture)
+    mapping = read("mapping")
+    npu_smi = read("npu-smi")
+    tools = {name: ToolFacts(name, path) for name, path in capture.tools.items()}
+    accelerator = expected.accelerator or detect_accelerator(tools, mapping)
+    generation = expected.generation
+    if generation is None and accelerator is Accelerator.ASCEND:
+        generation = detect_generation(mapping, npu_smi)
+    chips = mapping.value.chips if mapping.value is not None else ()
+    return HostFacts(
+        host=record.name,
+        expectation=expected,
+        reach=_reach(record),
+        accelerator=accelerator,
+        generation=generation,
+        tools=tools,
+        mapping=mapping,
+        npu_smi=npu_smi,
+        topo=read("topo"),
+        hccn_conf=read("hccn-conf"),
+        system=_system(record, read),
+        devices=tuple(_device(chip, read) for chip in chips),
+    )
+
+
+def _device(chip: ChipId, read: _Reader) -> DeviceFacts:
+    # A2 prints no Phy-ID column; there the physical id is the logic id, which hccn_tool's answering confirms.
+    assumed = chip.phy_id is None
+    phy_id = chip.logic_id if chip.phy_id is None else chip.phy_id
+    target = Target(chip.npu_id, chip.chip_id, phy_id)
+    return DeviceFacts(
+        npu_id=chip.npu_id,
+        chip_id=chip.chip_id,
+        phy_id=phy_id,
+        name=chip.name,
+        phy_id_assumed=assumed,
+        link=read("link", target),
+        net_health=read("net-health", target),
+        ip=read("ip", target),
+        netdetect=read("netdetect", target),
+        gateway=read("gateway", target),
+        lldp=read("lldp", target),
+        vnic=read("vnic", target),
+        tls=read("tls", target),
+        health=read("health", target),
+        hccs=read("hccs", target),
+        spod=read("spod-info", target),
+    )
+
+
+class _Reader:
+    """Turns one command's place in a capture into a reading."""
+
+    def __init__(self, capture: HostCapture) -> None:
+        self._capture = capture
+
+    def __call__(self, command_id: str, target: Target | None = None) -> Reading[Any]:
+        target = target or Target()
+        command = BY_ID[command_id]
+        line = command.text(npu=target.npu, chip=target.chip, phy=target.phy)
+        answer = self._capture.answers.get((command_id, target))
+        if answer is not None:
+            return _read_answer(command, line, answer)
+        skip = self._capture.skips.get((command_id, target))
+        if skip is None:
+            ended = self._capture.complete or not self._capture.hello
+            status = ReadingStatus.NOT_ASKED if ended else ReadingStatus.NOT_RECEIVED
+            return Reading(status, command=line)
+        if skip.reason == "missing":
+            reason = f"{command.tool} is not on the host"
+            return Reading(ReadingStatus.TOOL_MISSING, command=line, reason=reason)
+        blocked_by = BlockedBy(skip.hung_command_id or "", skip.hung_phy)
+        reason = f"not asked: {command.tool} had to be killed earlier ({blocked_by.command_id})"
+        return Reading(ReadingStatus.NOT_CALLED, command=line, reason=reason, blocked_by=blocked_by)
+
+
+def _read_answer(command: Command, line: str, answer: Answer) -> Reading[Any]:
+    evidence = _evidence(answer)
+    code = answer.exit_code
+    if answer.killed:
+        reason = f"had to be killed after {command.timeout_s} s"
+        return Reading(ReadingStatus.TIMED_OUT, None, line, reason, evidence, code)
+    if answer.stderr.lstrip().startswith(b"sudo:") and not answer.stdout:
+        reason = "sudo refused to run it without a password"
+        return Reading(ReadingStatus.DENIED, None, line, reason, evidence, code)
+    try:
+        parsed = parse(line, answer.stdout, answer.stderr, code)
+    except Exception as error:  # a parser's own fault must cost one cell, not the run
+        reason = f"ascendctl could not read it ({type(error).__name__}: {error}); please report this output"
+        return Reading(ReadingStatus.UNPARSED, None, line, reason, evidence, code)
+    if parsed.status is ParseStatus.OK:
+        return Reading(ReadingStatus.OK, parsed.facts, line, "", evidence, code)
+    reason = parsed.reason
+    if parsed.status is ParseStatus.BUSY:
+        reason = f"{reason} (asked {answer.tries} times)"
+    return Reading(ReadingStatus(parsed.status.value), None, line, reason, evidence, code)
+
+
+def _evidence(answer: Answer) -> str:
+    parts = [answer.stdout, answer.stderr, f"[exit code {answer.exit_code}]".encode()]
+    text = "\n".join(part.decode("utf-8", "backslashreplace").rstrip() for part in parts if part.strip())
+    if len(text) > _EVIDENCE_LIMIT_CHARACTERS:
+        return text[:_EVIDENCE_LIMIT_CHARACTERS] + "\n[cut; the whole answer is in the recording]"
+    return text
+
+
+def _reach(record: HostRecord) -> Reach:
+    """The transport's word, made plainer by what the probe itself said."""
+    capture, reach = record.capture, record.reach
+    if capture.fatal:
+        return Reach(ReachStatus.LOST, _FATAL_DETAILS.get(capture.fatal, capture.fatal), reach.via)
+    if capture.overflow:
+        return Reach(ReachStatus.LOST, "the host sent far more than any probe answers; it was cut off")
+    if reach.status is ReachStatus.REACHED and not capture.complete:
+        return Reach(ReachStatus.LOST, "the host's answer ended before the probe's last line")
+    return reach
+
+
+def _system(record: HostRecord, read: _Reader) -> SystemFacts:
+    kernel: Reading[Any] = read("kernel")
+    architecture: Reading[Any] = kernel
+    if kernel.value is not None:
+        kernel = replace(kernel, value=kernel.value.release)
+        architecture = replace(architecture, value=architecture.value.architecture)
+    return SystemFacts(
+        hostname=read("hostname"),
+        kernel=kernel,
+        architecture=architecture,
+        os_release=read("os-release"),
+        driver_version=read("driver-version"),
+        firmware_version=read("firmware-version"),
+        cann_version=read("cann-version"),
+        addresses=read("host-addresses"),
+        open_files_limit=_open_files_limit(record.capture),
+        clock=_clock(record, read),
+    )
+
+
+def _open_files_limit(capture: HostCapture) -> Reading[int]:
+    text = capture.notes.get("open-files-limit")
+    if text is None:
+        return Reading(ReadingStatus.NOT_RECEIVED, command="ulimit -n")
+    if not text.isdigit():
+        return Reading(ReadingStatus.NO_DATA, command="ulimit -n", reason=f"it says {text!r}", evidence=text)
+    return Reading(ReadingStatus.OK, int(text), "ulimit -n", evidence=text)
+
+
+def _clock(record: HostRecord, read: _Reader) -> Reading[ClockFacts]:
+    """Host time minus the midpoint of the exchange; half its length is the uncertainty."""
+    reading: Reading[float] = read("clock")
+    sent_at, received_at = record.sent_at, record.capture.clock_received_at
+    if reading.value is None or sent_at is None or received_at is None or received_at < sent_at:
+        status = ReadingStatus.NO_DATA if reading.ok else reading.status
+        reason = reading.reason or "the exchange was not timed (hand-carried output)"
+        return Reading(status, command=reading.command, reason=reason, evidence=reading.evidence)
+    offset_s = reading.value - (sent_at + received_at) / 2
+    facts = ClockFacts(offset_s=offset_s, uncertainty_s=(received_at - sent_at) / 2)
+    return Reading(ReadingStatus.OK, facts, reading.command, evidence=reading.evidence)

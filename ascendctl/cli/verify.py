@@ -1,0 +1,257 @@
+"""``ascendctl verify``: ask every host, judge, say which part is at fault."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ascendctl.cli.exits import Refused
+from ascendctl.results import ExitCode, Run, exit_code
+
+if TYPE_CHECKING:
+    from ascendctl.inventory import Host, Waiver
+    from ascendctl.probe.bundle import Recording
+    from ascendctl.verify import Settings
+
+
+class Format(str, Enum):
+    TABLE = "table"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``verify``."""
+    app.command("verify")(verify)
+
+
+def verify(
+    inventory: Annotated[
+        Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
+    ] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option("--hosts", "-w", help="Only these hosts: node[01-16],@group.", metavar="NODESET"),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", "-x", help="Not these hosts.", metavar="NODESET")
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tags", help="Only hosts with every one of these tags.", metavar="TAG"),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Verify the very host this runs on, without inventory or SSH.")
+    ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", help="Judge a recording, or outputs of 'probe script'.", metavar="DIR"),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="Keep every raw answer in this new folder.", metavar="DIR")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent to which host; connect to none.")
+    ] = False,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="What to print on standard output.")
+    ] = Format.TABLE,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Warnings count as findings (exit code 1).")
+    ] = False,
+    min_coverage: Annotated[
+        float,
+        typer.Option("--min-coverage", min=0, max=100, help="Exit code 3 below this percentage looked at."),
+    ] = 100.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    width: Annotated[
+        int | None, typer.Option("--width", min=1, max=1024, help="Hosts asked at the same time.")
+    ] = None,
+    connect_timeout: Annotated[
+        float, typer.Option("--connect-timeout", min=0.1, help="Seconds for a TCP connection.")
+    ] = 10.0,
+    host_timeout: Annotated[
+        float, typer.Option("--host-timeout", min=1, help="Seconds for one host, all told.")
+    ] = 300.0,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", min=1, help="Seconds for the whole run.")
+    ] = None,
+) -> None:
+    """Ask every host what the multi-node guide says to check, and judge the answers.
+
+    Exit codes: 0 fit; 1 found wrong; 2 usage or inventory; 3 not enough could be looked at;
+    4 internal error; 130 interrupted (what was learned is still reported).
+    """
+    _check_combination(inventory, local, replay, record, dry_run)
+    from ascendctl.transport.contract import Deadlines
+    from ascendctl.transport.fanout import DEFAULT_WIDTH
+    from ascendctl.verify import Settings
+
+    if replay:
+        run = _replay(replay, inventory, hosts, exclude, tags or [])
+    else:
+        chosen, waivers = _local_host() if local else _chosen(inventory, hosts, exclude, tags or [])
+        if dry_run:
+            _print_plan(chosen)
+            return
+        settings = Settings(
+            deadlines=Deadlines(connect_s=connect_timeout, host_s=host_timeout, run_s=deadline),
+            width=width or DEFAULT_WIDTH,
+        )
+        run = ask_and_judge(chosen, waivers, settings, local=local, quiet=quiet, record=record)
+    code = exit_code(
+        run.results, strict=strict, min_coverage_percent=min_coverage, interrupted=run.interrupted
+    )
+    print_run(run, format, strict=strict, code=code)
+    raise typer.Exit(code)
+
+
+def ask_and_judge(
+    hosts: Sequence[Host],
+    waivers: Sequence[Waiver],
+    settings: Settings,
+    *,
+    local: bool = False,
+    quiet: bool = False,
+    record: Path | None = None,
+) -> Run:
+    """The live run: ask with progress on standard error, record where asked, judge."""
+    import time
+
+    from ascendctl.probe.bundle import Recorder, RecordingError
+    from ascendctl.report.progress import Progress
+    from ascendctl.transport.contract import Job, Transport
+    from ascendctl.transport.local import LocalTransport
+    from ascendctl.transport.ssh import SshTransport, resolve_passwords
+    from ascendctl.verify import gather, judge, now
+
+    try:
+        recorder = Recorder(record) if record else None
+    except RecordingError as error:
+        raise Refused(str(error)) from error
+    started_at, started = now()
+    transport: Transport
+    if local:
+        transport = LocalTransport()
+    else:
+        transport = SshTransport(passwords=resolve_passwords([host.endpoint for host in hosts]))
+
+    def transport_for(job: Job) -> Transport:
+        return transport
+
+    with Progress([host.name for host in hosts], quiet=quiet) as progress:
+        records, interrupted = gather(
+            hosts,
+            transport_for,
+            settings=settings,
+            listener=progress,
+            on_answer=progress.frame,
+            recorder=recorder,
+        )
+    if recorder:
+        recorder.finish(records, waivers, started_at)
+    return judge(
+        records,
+        waivers,
+        started_at=started_at,
+        duration_s=time.monotonic() - started,
+        interrupted=interrupted,
+    )
+
+
+def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode) -> None:
+    """The result on standard output, in the format asked for."""
+    if format is Format.JSON:
+        from ascendctl.report.json_report import write_json
+
+        write_json(run, code, sys.stdout)
+        return
+    from rich.console import Console
+
+    from ascendctl.report.terminal import render_summary
+
+    render_summary(run, Console(), strict=strict, exit_code=code)
+
+
+def _check_combination(
+    inventory: Path | None, local: bool, replay: Path | None, record: Path | None, dry_run: bool
+) -> None:
+    if not (inventory or local or replay):
+        raise Refused("name what to verify: --inventory FILE, or --local for this host, or --replay DIR")
+    if local and (inventory or replay):
+        raise Refused("--local verifies this very host; it goes with neither --inventory nor --replay")
+    if replay and (record or dry_run):
+        raise Refused("--replay asks no host, so there is nothing for --record or --dry-run to do")
+
+
+def _chosen(
+    path: Path | None, hosts: str | None, exclude: str | None, tags: list[str]
+) -> tuple[Sequence[Host], Sequence[Waiver]]:
+    from ascendctl.checks.registry import BY_ID
+    from ascendctl.inventory import load, select
+
+    assert path is not None
+    loaded = load(path, known_checks=BY_ID)
+    return select(loaded, hosts, exclude, tags), loaded.waivers
+
+
+def _local_host() -> tuple[Sequence[Host], Sequence[Waiver]]:
+    import socket
+
+    from ascendctl.inventory import Endpoint, Host
+
+    name = socket.gethostname() or "localhost"
+    return [Host(name=name, endpoint=Endpoint(name=name, address="localhost"))], []
+
+
+def _replay(
+    directory: Path, inventory: Path | None, hosts: str | None, exclude: str | None, tags: list[str]
+) -> Run:
+    from ascendctl.inventory import Inventory, select
+    from ascendctl.probe.bundle import RecordingError, load
+    from ascendctl.verify import as_inventory, replay, with_inventory
+
+    try:
+        recording: Recording = load(directory)
+    except RecordingError as error:
+        raise Refused(str(error)) from error
+    if inventory:
+        from ascendctl.checks.registry import BY_ID
+        from ascendctl.inventory import load as load_inventory
+
+        loaded: Inventory = load_inventory(inventory, known_checks=BY_ID)
+        recording = with_inventory(recording, loaded, directory)
+    else:
+        loaded = as_inventory(recording, directory)
+    names = {host.name for host in select(loaded, hosts, exclude, tags)}
+    return replay(recording, only=names)
+
+
+def _print_plan(hosts: Sequence[Host]) -> None:
+    """Per host, exactly what would be sent; hosts that are sent the same bytes are named together."""
+    from ascendctl.inventory import fold
+    from ascendctl.verify import plan_jobs
+
+    by_script: dict[bytes, list[Host]] = {}
+    for host, job in zip(hosts, plan_jobs(hosts, "0" * 32), strict=True):
+        by_script.setdefault(job.script, []).append(host)
+    for script, same in by_script.items():
+        print(f"# To {fold([host.name for host in same])} ({len(same)} hosts):")
+        for host in same:
+            endpoint = host.endpoint
+            user = f"{endpoint.user}@" if endpoint.user else ""
+            port = f" port {endpoint.port}" if endpoint.port else ""
+            via = f" through {endpoint.jump.name}" if endpoint.jump else ""
+            print(
+                f"#   {host.name}: ssh {user}{endpoint.address}{port}{via}, privilege {host.privilege.value}"
+            )
+        print(
+            "# On standard input of '/bin/sh -s', in one connection and one exec. The long number is new in"
+        )
+        print("# every run. The comment behind each command is its impact on the host.")
+        sys.stdout.write(script.decode())
+        print()

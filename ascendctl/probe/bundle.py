@@ -1,0 +1,236 @@
+"""Recordings: every raw answer of a run in a folder, to be judged again offline.
+
+A recording holds ``recording.json`` (what was expected of each host and how reaching it went) and one
+``NAME.probe`` per host with the bytes exactly as they came. A folder without ``recording.json`` is read
+as hand-carried outputs of ``ascendctl probe script``: each file is one host, named by its stem.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ascendctl import __version__
+from ascendctl.facts import Accelerator, Expectation, Generation, Reach, ReachStatus, ScaleOut
+from ascendctl.inventory import Waiver
+from ascendctl.probe.capture import HostCapture, decode
+
+FORMAT = 1
+_INDEX = "recording.json"
+
+
+class RecordingError(Exception):
+    """A recording cannot be written or read; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """One host of a run before judgement: what was expected, how reaching went, what it answered.
+
+    ``sent_at``: the controller's wall clock when the script had been sent, None if it never was.
+    """
+
+    name: str
+    expectation: Expectation
+    reach: Reach
+    capture: HostCapture = field(default_factory=HostCapture)
+    sent_at: float | None = None
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a replay starts from. ``started_at`` decides which waivers had expired."""
+
+    started_at: dt.datetime
+    hosts: tuple[HostRecord, ...]
+    waivers: tuple[Waiver, ...] = ()
+    hand_carried: bool = False
+
+
+class Recorder:
+    """Writes a recording while answers arrive; folder 0700, files 0600."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: dict[str, BinaryIO] = {}
+        self._lock = threading.Lock()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise RecordingError(f"{directory} is not empty; --record wants a new or an empty folder")
+            directory.chmod(0o700)
+        except OSError as error:
+            raise RecordingError(f"cannot record into {directory}: {error.strerror}") from error
+
+    def writer(self, host: str) -> Callable[[bytes], None]:
+        """A function that keeps the host's bytes; the file appears with the first of them."""
+
+        def write(data: bytes) -> None:
+            with self._lock:
+                stream = self._open.get(host)
+                if stream is None:
+                    stream = self._open[host] = _open_private(self._directory / f"{host}.probe")
+            stream.write(data)
+            stream.flush()
+
+        return write
+
+    def close_host(self, host: str) -> None:
+        """The host is done; its file is closed."""
+        with self._lock:
+            stream = self._open.pop(host, None)
+        if stream is not None:
+            stream.close()
+
+    def finish(self, hosts: Sequence[HostRecord], waivers: Sequence[Waiver], started_at: dt.datetime) -> None:
+        """Write the index; after this the folder can be replayed."""
+        for host in list(self._open):
+            self.close_host(host)
+        index = {
+            "format": FORMAT,
+            "tool_version": __version__,
+            "started_at": started_at.isoformat(),
+            "hosts": [_host_to_json(record) for record in hosts],
+            "waivers": [_waiver_to_json(waiver) for waiver in waivers],
+        }
+        with _open_private(self._directory / _INDEX) as stream:
+            stream.write(json.dumps(index, indent=1, ensure_ascii=True).encode())
+
+
+def load(directory: Path) -> Recording:
+    """Read a recording or a folder of hand-carried outputs.
+
+    Raises RecordingError where the folder is missing, holds neither, or was written by a newer format.
+    """
+    if not directory.is_dir():
+        raise RecordingError(
+            f"{directory} is no folder; --replay wants one that --record wrote, or a folder with one output"
+            " of 'ascendctl probe script' per host, named NODE.txt"
+        )
+    index_path = directory / _INDEX
+    if not index_path.exists():
+        return _hand_carried(directory)
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise RecordingError(
+                f"{index_path}: recording format {index['format']}, this version reads {FORMAT}"
+            )
+        return Recording(
+            started_at=dt.datetime.fromisoformat(index["started_at"]),
+            hosts=tuple(_host_from_json(entry, directory) for entry in index["hosts"]),
+            waivers=tuple(_waiver_from_json(entry) for entry in index["waivers"]),
+        )
+    except OSError as error:
+        raise RecordingError(f"{directory}: cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordingError(f"{index_path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _hand_carried(directory: Path) -> Recording:
+    files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not files:
+        raise RecordingError(f"{directory} holds no recording and no output of 'ascendctl probe script'")
+    by_name: dict[str, Path] = {}
+    for path in files:
+        if path.stem in by_name:
+            raise RecordingError(f"{by_name[path.stem]} and {path} would be the same host {path.stem!r}")
+        by_name[path.stem] = path
+    newest = max(path.stat().st_mtime for path in files)
+    return Recording(
+        started_at=dt.datetime.fromtimestamp(newest, dt.timezone.utc),
+        hosts=tuple(_hand_carried_host(name, path) for name, path in by_name.items()),
+        hand_carried=True,
+    )
+
+
+def _hand_carried_host(name: str, path: Path) -> HostRecord:
+    try:
+        capture = decode(path.read_bytes())
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    if not capture.hello:
+        reach = Reach(ReachStatus.PROTOCOL, f"{path.name} holds no output of 'ascendctl probe script'")
+    elif not capture.complete:
+        reach = Reach(ReachStatus.LOST, f"{path.name} ends before the probe's last line")
+    else:
+        reach = Reach(ReachStatus.REACHED)
+    return HostRecord(name, Expectation(), reach, capture)
+
+
+def _open_private(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def _host_to_json(record: HostRecord) -> dict[str, Any]:
+    expected = record.expectation
+    return {
+        "name": record.name,
+        "expectation": {
+            "accelerator": expected.accelerator and expected.accelerator.value,
+            "generation": expected.generation and expected.generation.value,
+            "npus": expected.npus,
+            "scale_out": expected.scale_out.value,
+            "nic": expected.nic,
+            "group": expected.group,
+            "tags": sorted(expected.tags),
+        },
+        "reach": {
+            "status": record.reach.status.value,
+            "detail": record.reach.detail,
+            "via": record.reach.via,
+        },
+        "sent_at": record.sent_at,
+        "clock_received_at": record.capture.clock_received_at,
+        "duration_s": record.duration_s,
+    }
+
+
+def _host_from_json(entry: dict[str, Any], directory: Path) -> HostRecord:
+    expected, reach = entry["expectation"], entry["reach"]
+    name = str(entry["name"])
+    if "/" in name or name.startswith("."):
+        raise ValueError(f"host name {name!r}")
+    stream = directory / f"{name}.probe"
+    capture = HostCapture()
+    if stream.exists():
+        capture = decode(stream.read_bytes(), clock_received_at=entry["clock_received_at"])
+    return HostRecord(
+        name=name,
+        expectation=Expectation(
+            accelerator=Accelerator(expected["accelerator"]) if expected["accelerator"] else None,
+            generation=Generation(expected["generation"]) if expected["generation"] else None,
+            npus=expected["npus"],
+            scale_out=ScaleOut(expected["scale_out"]),
+            nic=expected["nic"],
+            group=expected["group"],
+            tags=frozenset(expected["tags"]),
+        ),
+        reach=Reach(ReachStatus(reach["status"]), reach["detail"], reach["via"]),
+        capture=capture,
+        sent_at=entry["sent_at"],
+        duration_s=entry["duration_s"],
+    )
+
+
+def _waiver_to_json(waiver: Waiver) -> dict[str, Any]:
+    return {
+        "check": waiver.check,
+        "hosts": sorted(waiver.hosts),
+        "device": waiver.device,
+        "until": waiver.until.isoformat(),
+        "reason": waiver.reason,
+    }
+
+
+def _waiver_from_json(entry: dict[str, Any]) -> Waiver:
+    until = dt.date.fromisoformat(entry["until"])
+    return Waiver(entry["check"], frozenset(entry["hosts"]), entry["device"], until, entry["reason"])

@@ -1,0 +1,175 @@
+"""The probe: one POSIX-sh script that asks a host everything and frames every answer.
+
+The script is a single ``{ …; exit; }`` group, so a shell that reads it from standard input has read
+all of it before the first command runs. It starts, per command, only ``timeout`` and the tool
+(through ``sudo`` where configured); answers go to files, never through a pipe, because a grandchild
+holding a pipe defeats ``timeout``. Files are named by counters and written out per device by one
+``cat``. Frames are described in `ascendctl.probe.frames`.
+
+Three forms of hanging are survived: a tool that ignores TERM (``timeout -k``), one that leaves a
+grandchild (the process group of ``timeout`` is killed after every command), and one that cannot be
+killed (GNU ``timeout`` ends itself with the KILL it sends to its own group, so the script goes on). A tool
+that had to be killed is not called again on that host. SIGPIPE is ignored so that a lost connection
+is seen as a failed write: the script then removes its folder and ends, at the latest when the command
+that was running has reached its time-out.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Iterable, Sequence
+
+from ascendctl.probe.catalogue import COMMANDS, Command, Impact, Scope
+
+PROTOCOL_VERSION = 1
+# After TERM a tool gets this long before KILL.
+KILL_GRACE_S = 2
+# Tools of the driver that a non-login shell's PATH may lack, and where its installer puts them.
+_TOOL_FOLDERS = ("/usr/local/Ascend/driver/tools", "/usr/local/sbin", "/usr/local/bin")
+# Looked for besides the catalogue's own: tells a host with another accelerator.
+_ALSO_LOOKED_FOR = ("nvidia-smi",)
+_DRIVER_ENVIRONMENT = "/usr/local/Ascend/driver/bin/setenv.bash"
+# One answer's size: 512-byte blocks for ``ulimit -f``. The longest real answer is some 20 KiB.
+_ANSWER_LIMIT_BLOCKS = 1024
+_MAX_DEVICES = 64
+
+
+def new_nonce() -> str:
+    """128 random bits in hex: frames of one run cannot be forged by a tool's output."""
+    return secrets.token_hex(16)
+
+
+def allowed(commands: Iterable[Command], *, disturbing: bool = False) -> tuple[Command, ...]:
+    """The commands that may run: those that disturb only when asked for."""
+    return tuple(c for c in commands if disturbing or c.impact is not Impact.DISTURBS)
+
+
+def build_script(nonce: str, *, sudo: bool, commands: Sequence[Command] = COMMANDS) -> bytes:
+    """The script's bytes. ``sudo``: commands that need root go through ``sudo -n``.
+
+    ``nonce`` is `new_nonce`'s text. The commands run in catalogue order: those of the host, then those
+    of every device that ``npu-smi info -m`` lists.
+    """
+    if not nonce.isalnum():
+        raise ValueError("a nonce is letters and digits only")
+    host = [c for c in commands if c.scope is Scope.HOST]
+    device = [c for c in commands if c.scope is Scope.DEVICE]
+    tools = tuple(dict.fromkeys([*(c.tool for c in commands), *_ALSO_LOOKED_FOR]))
+    parts = [
+        _PREAMBLE.format(
+            nonce=nonce,
+            version=PROTOCOL_VERSION,
+            sudo="1" if sudo else "",
+            blocks=_ANSWER_LIMIT_BLOCKS,
+            grace=KILL_GRACE_S,
+            folders=" ".join(_TOOL_FOLDERS),
+            environment=_DRIVER_ENVIRONMENT,
+        )
+    ]
+    for number, tool in enumerate(tools):
+        parts.append(f'find_tool {shlex.quote(tool)}; t{number}=$t; say tool {shlex.quote(tool)} "$t"')
+    for command in host:
+        line = _ask_line(command, tools.index(command.tool))
+        if command.id == "mapping":
+            line = f"if {line}\n{_READ_MAPPING.format(limit=_MAX_DEVICES)}"
+        parts.append(line)
+        if command.id == "clock":
+            parts.append("flush")
+    parts.append("flush")
+    if device:
+        parts.append("for x in $ids; do npu=${x%%:*} phy=${x##*:} chip=${x#*:} chip=${chip%:*}")
+        parts.extend("  " + _ask_line(command, tools.index(command.tool)) for command in device)
+        parts.append("  flush\ndone")
+    parts.append(_END)
+    return "\n".join(parts).encode()
+
+
+def _ask_line(command: Command, tool_number: int) -> str:
+    ids = '"$npu" "$chip" "$phy"' if command.scope is Scope.DEVICE else "- - -"
+    words = {"{npu}": '"$npu"', "{chip}": '"$chip"', "{phy}": '"$phy"'}
+    tool = f'{shlex.quote(command.tool)} "$t{tool_number}"'
+    argv = " ".join([tool, *(words.get(word) or shlex.quote(word) for word in command.argv[1:])])
+    root = "root" if command.needs_root else "user"
+    retry = shlex.quote(command.retry_text or "")
+    return f"ask {command.id} {ids} {command.timeout_s} {root} {retry} {argv}  # {command.impact.value}"
+
+
+_PREAMBLE = r"""{{ # ascendctl probe: asks this host's NPUs and ports, changes nothing, leaves no file.
+n={nonce} sudo='{sudo}' LC_ALL=C; export LC_ALL
+unset LANGUAGE npu chip phy ids q hung; d='' p='' k=0
+exec </dev/null
+umask 077
+ulimit -f {blocks}
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH
+trap '' PIPE
+quit() {{
+  trap '' HUP INT TERM
+  [ -z "$p" ] || {{ kill -s TERM "$p"; kill -s KILL -- "-$p"; }} 2>/dev/null
+  [ -z "$d" ] || {{ cd /; command -p rm -rf -- "$d"; }}
+  exit "$1"
+}}
+trap 'quit 129' HUP; trap 'quit 130' INT; trap 'quit 143' TERM
+say() {{ printf '\n@%s %s\n' "$n" "$*" 2>/dev/null || quit 1; }}
+say hello {version}
+command -v timeout >/dev/null || {{ say fatal no-timeout; quit 1; }}
+d=$(command -p mktemp -d "${{TMPDIR:-/tmp}}/ascendctl.XXXXXXXX" 2>/dev/null) && cd "$d" \
+  || {{ d=''; say fatal no-temporary-folder; quit 1; }}
+printf '\n@%s stderr\n' "$n" >s; printf '\n@%s end\n' "$n" >z
+libs=$( . {environment} >/dev/null 2>&1; printf %s "${{LD_LIBRARY_PATH-}}" )
+[ ! -r {environment} ] || {{ LD_LIBRARY_PATH=$libs; export LD_LIBRARY_PATH; }}
+find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
+  t=$(command -v "$1") || t=''
+  case $t in /*) return;; esac
+  for f in {folders}; do t=$f/$1; [ -x "$t" ] && return; done
+  t=''
+}}
+say note open-files-limit "$(ulimit -n)"
+say note user-id "$(command -p id -u)"
+run() {{ # root|user, limit in seconds, absolute tool, arguments
+  r=$1 l=$2; shift 2
+  if [ -n "$sudo" ] && [ "$r" = root ]; then
+    sudo -n env "LD_LIBRARY_PATH=${{LD_LIBRARY_PATH-}}" LC_ALL=C timeout -k {grace} "$l" "$@" \
+      </dev/null >"o$k" 2>"e$k" &
+  else
+    timeout -k {grace} "$l" "$@" </dev/null >"o$k" 2>"e$k" &
+  fi
+  p=$!; wait "$p"; rc=$?
+  kill -s KILL -- "-$p" 2>/dev/null; p=''
+}}
+ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
+  at="$1 $2 $3 $4" id=$1 ph=$4 limit=$5 root=$6 again=$7 tool=$8; shift 8
+  case " $hung" in *" $tool="*) by=${{hung##*" $tool="}}; say skip "$at" hung "${{by%%;*}}"; return 1;; esac
+  [ -n "$1" ] || {{ say skip "$at" missing; return 1; }}
+  k=$((k+1)) tries=0
+  while :; do
+    tries=$((tries+1)) first=''; run "$root" "$limit" "$@"
+    IFS= read -r first <"o$k"
+    case $rc:$first in
+      11:*|*:*'busy, please try again'*) [ $tries -lt 5 ] || break; command -p sleep 0.$((tries*2));;
+      *) [ -n "$again" ] && [ $tries = 1 ] || break
+         case $first in *"$again"*) command -p sleep 2;; *) break;; esac;;
+    esac
+  done
+  printf '\n@%s begin %s %s %s\n' "$n" "$at" "$rc" "$tries" >"h$k"
+  q="$q h$k o$k s e$k z"
+  case $rc in 124|137|143) hung="$hung $tool=$id $ph;"; flush;; esac
+  return 0
+}}
+flush() {{ [ -z "$q" ] || {{ command -p cat $q 2>/dev/null || quit 1; }}; q=''; }}
+q='' hung='' ids=''
+"""
+
+_READ_MAPPING = r"""then phy_column='' c_ids=0; while read -r a b c e f || [ -n "$a" ]; do
+  case "$a $f" in NPU*Phy-ID*) phy_column=1;; esac
+  [ -n "$phy_column" ] || e=$c
+  for w in "$a" "$b" "$c" "$e"; do case $w in ''|*[!0-9]*|?????*) continue 2;; esac; done
+  c_ids=$((c_ids+1)); [ $c_ids -gt {limit} ] || ids="$ids $a:$b:$e"
+done <"o$k"
+fi; flush"""
+
+_END = r"""say done
+quit 0
+exit
+}
+"""

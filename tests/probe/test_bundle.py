@@ -1,0 +1,94 @@
+"""Recordings: what is written comes back, damaged ones are refused with a sentence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from ascendctl.facts import Accelerator, Expectation, Generation, Reach, ReachStatus, ScaleOut
+from ascendctl.inventory import Waiver
+from ascendctl.probe.bundle import HostRecord, Recorder, RecordingError, load
+from ascendctl.probe.capture import CaptureSink
+from tests.probe.test_frames import NONCE, STREAM
+
+STARTED = dt.datetime(2026, 11, 20, 8, 30, tzinfo=dt.timezone.utc)
+WAIVER = Waiver("link", frozenset({"node01"}), 3, dt.date(2026, 12, 1), "光模块已订购")
+
+
+def record_two(folder: Path) -> list[HostRecord]:
+    recorder = Recorder(folder)
+    sink = CaptureSink(NONCE, on_bytes=recorder.writer("node01"))
+    sink.feed(STREAM[:50], 99.0)
+    sink.feed(STREAM[50:], 100.5)
+    expectation = Expectation(
+        Accelerator.ASCEND, Generation.A3, 16, ScaleOut.NONE, "eth0", "g1", frozenset({"a", "b"})
+    )
+    records = [
+        HostRecord("node01", expectation, Reach(ReachStatus.REACHED), sink.capture(), 99.5, 3.0),
+        HostRecord("node02", Expectation(), Reach(ReachStatus.REFUSED, "refused", "bastion"), duration_s=0.1),
+    ]
+    recorder.finish(records, [WAIVER], STARTED)
+    return records
+
+
+def test_round_trip_with_private_modes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    records = record_two(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert (folder / "node01.probe").read_bytes() == STREAM
+    recording = load(folder)
+    assert list(recording.hosts) == records
+    assert recording.waivers == (WAIVER,)
+    assert recording.started_at == STARTED
+
+
+def test_hand_carried_outputs_are_hosts_by_file_name(tmp_path: Path) -> None:
+    (tmp_path / "node01.txt").write_bytes(STREAM)
+    (tmp_path / "node02.txt").write_bytes(STREAM[:-5])
+    (tmp_path / "node03.txt").write_bytes(b"bash: probe.sh: No such file or directory\n")
+    recording = load(tmp_path)
+    assert recording.hand_carried
+    assert [(h.name, h.reach.status.value) for h in recording.hosts] == [
+        ("node01", "reached"),
+        ("node02", "lost"),
+        ("node03", "protocol"),
+    ]
+
+
+def test_what_cannot_be_recorded_or_read_is_said(tmp_path: Path) -> None:
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "keep").write_text("x")
+    with pytest.raises(RecordingError, match="not empty"):
+        Recorder(used)
+    with pytest.raises(RecordingError, match="is no folder"):
+        load(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(RecordingError, match="holds no recording"):
+        load(empty)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: index.update(format=9), "format 9"),
+        (lambda index: index["hosts"][0].update(name="../../etc/passwd"), "damaged"),
+        (lambda index: index.pop("waivers"), "damaged"),
+        (lambda index: index["hosts"][0]["reach"].update(status="fine"), "damaged"),
+    ],
+)
+def test_a_damaged_index_is_refused(tmp_path: Path, change: object, message: str) -> None:
+    folder = tmp_path / "run"
+    record_two(folder)
+    index = json.loads((folder / "recording.json").read_text())
+    assert callable(change)
+    change(index)
+    (folder / "recording.json").write_text(json.dumps(index))
+    with pytest.raises(RecordingError, match=message):
+        load(folder)
