@@ -321,6 +321,28 @@ class SpodFacts:
     server_index: int
 
 
+@dataclass(frozen=True)
+class CardFacts:
+    """One card of ``npu-smi info -l``."""
+
+    npu_id: int
+    chip_count: int
+
+
+@dataclass(frozen=True)
+class CardListFacts:
+    cards: tuple[CardFacts, ...]
+
+
+@dataclass(frozen=True)
+class BoardFacts:
+    """``npu-smi info -t board``: ids apart, every other field under its label, as printed."""
+
+    npu_id: int
+    chip_id: int | None
+    fields: Mapping[str, str]
+
+
 # --- the host around the NPUs ---------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from ascendctl.facts import ScaleOut as ScaleOutFact
 from ascendctl.inventory import Endpoint, Host, Inventory, Privilege, Waiver
 from ascendctl.probe.bundle import HostRecord, Recorder, Recording
 from ascendctl.probe.capture import CaptureSink
-from ascendctl.probe.catalogue import COMMANDS
+from ascendctl.probe.catalogue import BY_ID, COMMANDS
 from ascendctl.probe.frames import Answer, Frame
 from ascendctl.probe.script import allowed, build_script, new_nonce
 from ascendctl.results import HostNote, Run
@@ -51,7 +51,7 @@ def plan_jobs(hosts: Sequence[Host], nonce: str) -> list[Job]:
 
 def gather(
     hosts: Sequence[Host],
-    transport_for: Callable[[Job], Transport],
+    transport: Transport,
     *,
     settings: Settings,
     listener: Listener,
@@ -70,7 +70,7 @@ def gather(
     def sink_for(job: Job) -> Sink:
         def on_frame(frame: Frame) -> None:
             if isinstance(frame, Answer):
-                on_answer(job.host, frame.command_id)
+                on_answer(job.host, _command_line(frame))
 
         on_bytes = recorder.writer(job.host) if recorder else None
         sinks[job.host] = CaptureSink(nonce, on_frame=on_frame, on_bytes=on_bytes)
@@ -78,7 +78,7 @@ def gather(
 
     outcomes = fan_out(
         plan_jobs(hosts, nonce),
-        transport_for,
+        lambda job: transport,
         sink_for,
         width=settings.width,
         deadlines=settings.deadlines,
@@ -194,6 +194,13 @@ def _record(host: Host, outcome: Outcome, sink: CaptureSink | None) -> HostRecor
     if sink is None:
         return record
     return replace(record, capture=sink.capture())
+
+
+def _command_line(answer: Answer) -> str:
+    command, target = BY_ID.get(answer.command_id), answer.target
+    if command is None:
+        return answer.command_id
+    return command.text(npu=target.npu, chip=target.chip, phy=target.phy)
 
 
 def _note(host: HostFacts) -> HostNote:

@@ -10,12 +10,10 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from ascendctl import __version__
 from ascendctl.cli import demo, explain, inventory, parse, probe, report, sim, verify
-from ascendctl.cli.exits import Refused
 from ascendctl.results import ExitCode
 
 
@@ -56,31 +54,33 @@ def run(arguments: list[str]) -> int:
     """
     try:
         code = build_app()(arguments, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
-    except Refused as error:
-        return _complain(ExitCode.USAGE, *error.problems)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
         return _complain(ExitCode.INTERRUPTED, "interrupted")
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits by itself only for a broken pipe
         # Whoever read standard output has gone; what is buffered cannot be delivered any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.INTERRUPTED
     except Exception as error:
-        if problems := getattr(error, "problems", None):  # InventoryError, without importing it here
-            return _complain(ExitCode.USAGE, *problems)
-        if os.environ.get("ASCENDCTL_DEBUG"):
-            raise
-        return _complain(
-            ExitCode.INTERNAL,
-            f"internal error: {type(error).__name__}: {error}",
-            "Please report it with the output of the same command run with ASCENDCTL_DEBUG=1.",
-        )
+        return _explained(error)
     return int(code) if isinstance(code, int) else ExitCode.OK
+
+
+def _explained(error: Exception) -> ExitCode:
+    """Say what an exception means to the user; the exit code that goes with it."""
+    show = getattr(error, "show", None)
+    if callable(show):  # typer's own usage errors
+        show()
+        return ExitCode.USAGE
+    if problems := getattr(error, "problems", None):  # Refused, InventoryError: sentences for the user
+        return _complain(ExitCode.USAGE, *problems)
+    if os.environ.get("ASCENDCTL_DEBUG"):
+        raise error
+    return _complain(
+        ExitCode.INTERNAL,
+        f"internal error: {type(error).__name__}: {error}",
+        "Please report it with the output of the same command run with ASCENDCTL_DEBUG=1.",
+    )
 
 
 def _complain(code: ExitCode, *lines: str) -> ExitCode:

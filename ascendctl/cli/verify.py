@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -124,34 +125,30 @@ def ask_and_judge(
 
     from ascendctl.probe.bundle import Recorder, RecordingError
     from ascendctl.report.progress import Progress
-    from ascendctl.transport.contract import Job, Transport
     from ascendctl.transport.local import LocalTransport
-    from ascendctl.transport.ssh import SshTransport, resolve_passwords
+    from ascendctl.transport.passwords import PasswordError, resolve_passwords
+    from ascendctl.transport.ssh import SshTransport
     from ascendctl.verify import gather, judge, now
 
     try:
         recorder = Recorder(record) if record else None
-    except RecordingError as error:
+        passwords = None if local else resolve_passwords([host.endpoint for host in hosts])
+    except (RecordingError, PasswordError) as error:
         raise Refused(str(error)) from error
     started_at, started = now()
-    transport: Transport
-    if local:
-        transport = LocalTransport()
-    else:
-        transport = SshTransport(passwords=resolve_passwords([host.endpoint for host in hosts]))
-
-    def transport_for(job: Job) -> Transport:
-        return transport
-
-    with Progress([host.name for host in hosts], quiet=quiet) as progress:
+    with contextlib.ExitStack() as stack:
+        ssh = stack.enter_context(SshTransport(passwords=passwords)) if passwords else None
+        progress = stack.enter_context(Progress([host.name for host in hosts], quiet=quiet))
         records, interrupted = gather(
             hosts,
-            transport_for,
+            ssh or LocalTransport(),
             settings=settings,
             listener=progress,
             on_answer=progress.frame,
             recorder=recorder,
         )
+    for warning in ssh.warnings if ssh else ():
+        print(f"ascendctl: {warning}", file=sys.stderr)
     if recorder:
         recorder.finish(records, waivers, started_at)
     return judge(

@@ -63,6 +63,11 @@ class CaptureSink:
         self._clock_received_at: float | None = None
         self._kept_bytes = 0
 
+    @property
+    def framed(self) -> bool:
+        """Whether anything of the probe's own has been recognised."""
+        return self._hello
+
     def feed(self, data: bytes, received_at: float) -> bool:
         """Take what arrived; True when the answer is complete."""
         with self._lock:

@@ -8,8 +8,8 @@ holding a pipe defeats ``timeout``. Files are named by counters and written out 
 
 Three forms of hanging are survived: a tool that ignores TERM (``timeout -k``), one that leaves a
 grandchild (the process group of ``timeout`` is killed after every command), and one that cannot be
-killed (GNU ``timeout`` ends itself with the KILL it sends to its own group, so the script goes on). A tool
-that had to be killed is not called again on that host. SIGPIPE is ignored so that a lost connection
+killed, or whose ``sudo`` or ``timeout`` never returns (a guard, one subshell per host that wakes once a
+second, interrupts the waiting). A tool that had to be killed is not called again on that host. SIGPIPE is ignored so that a lost connection
 is seen as a failed write: the script then removes its folder and ends, at the latest when the command
 that was running has reached its time-out.
 """
@@ -97,7 +97,7 @@ def _ask_line(command: Command, tool_number: int) -> str:
 
 _PREAMBLE = r"""{{ # ascendctl probe: asks this host's NPUs and ports, changes nothing, leaves no file.
 n={nonce} sudo='{sudo}' LC_ALL=C; export LC_ALL
-unset LANGUAGE npu chip phy ids q hung; d='' p='' k=0
+unset LANGUAGE npu chip phy ids q hung; d='' p='' g='' stuck='' k=0
 exec </dev/null
 umask 077
 ulimit -f {blocks}
@@ -105,16 +105,31 @@ PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export 
 trap '' PIPE
 quit() {{
   trap '' HUP INT TERM
+  [ -z "$g" ] || kill -s KILL "$g" 2>/dev/null
   [ -z "$p" ] || {{ kill -s TERM "$p"; kill -s KILL -- "-$p"; }} 2>/dev/null
   [ -z "$d" ] || {{ cd /; command -p rm -rf -- "$d"; }}
   exit "$1"
 }}
 trap 'quit 129' HUP; trap 'quit 130' INT; trap 'quit 143' TERM
+trap 'stuck=1' USR1
 say() {{ printf '\n@%s %s\n' "$n" "$*" 2>/dev/null || quit 1; }}
 say hello {version}
 command -v timeout >/dev/null || {{ say fatal no-timeout; quit 1; }}
 d=$(command -p mktemp -d "${{TMPDIR:-/tmp}}/ascendctl.XXXXXXXX" 2>/dev/null) && cd "$d" \
   || {{ d=''; say fatal no-temporary-folder; quit 1; }}
+guard() {{ # wakes the script when a command is not over although timeout should have ended it
+  exec </dev/null >/dev/null 2>&1; trap - HUP INT TERM USR1; cd /; last='' age=0
+  while command -p sleep 1; do
+    kill -0 $$ || {{ command -p rm -rf -- "$d"; exit; }}
+    end=''; read -r c l end <"$d/w"
+    [ "$end" = . ] || continue # caught while it is being rewritten
+    [ "$c" = "$last" ] || {{ last=$c age=0; }}
+    age=$((age+1)); [ "$age" -le $((l+{grace}+2)) ] || {{ age=0; echo "$c" >"$d/u"; kill -s USR1 $$; }}
+  done
+}}
+echo start 9999 . >w
+guard &
+g=$!
 printf '\n@%s stderr\n' "$n" >s; printf '\n@%s end\n' "$n" >z
 libs=$( . {environment} >/dev/null 2>&1; printf %s "${{LD_LIBRARY_PATH-}}" )
 [ ! -r {environment} ] || {{ LD_LIBRARY_PATH=$libs; export LD_LIBRARY_PATH; }}
@@ -127,15 +142,20 @@ find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
 say note open-files-limit "$(ulimit -n)"
 say note user-id "$(command -p id -u)"
 run() {{ # root|user, limit in seconds, absolute tool, arguments
-  r=$1 l=$2; shift 2
+  r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." >w
   if [ -n "$sudo" ] && [ "$r" = root ]; then
     sudo -n env "LD_LIBRARY_PATH=${{LD_LIBRARY_PATH-}}" LC_ALL=C timeout -k {grace} "$l" "$@" \
       </dev/null >"o$k" 2>"e$k" &
   else
     timeout -k {grace} "$l" "$@" </dev/null >"o$k" 2>"e$k" &
   fi
-  p=$!; wait "$p"; rc=$?
-  kill -s KILL -- "-$p" 2>/dev/null; p=''
+  p=$!; wait "$p" 2>/dev/null; rc=$?
+  while [ -n "$stuck" ]; do
+    stuck='' u=''; IFS= read -r u <u # which command the guard meant; it may just have ended
+    [ "$u" != "$k.$tries" ] || {{ rc=137; kill -s KILL "$p" 2>/dev/null; break; }}
+    wait "$p" 2>/dev/null; rc=$?
+  done
+  kill -s KILL -- "-$p" 2>/dev/null; p=''; echo idle 9999 . >w
 }}
 ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
   at="$1 $2 $3 $4" id=$1 ph=$4 limit=$5 root=$6 again=$7 tool=$8; shift 8

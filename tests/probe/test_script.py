@@ -123,6 +123,8 @@ HANGS = {
     "hangs-with-grandchild": "trap '' TERM; (trap '' TERM; exec sleep 300) & wait",
     # Out of reach of the group's KILL, like a process in uninterruptible sleep; ends by itself.
     "cannot-be-killed": "setsid sh -c 'sleep 6' & wait",
+    # What a timeout looks like that waits for such a process: it never returns. Let go by KILL alone.
+    "timeout-never-returns": "trap '' TERM; kill -STOP $PPID; exec sleep 300",
 }
 
 
@@ -147,7 +149,7 @@ def test_a_hanging_tool_costs_its_timeout_and_is_not_called_again(
             assert (skip.reason, skip.hung_command_id, skip.hung_phy) == ("hung", "link", 0)
         assert ("health", Target(1, 0, 1)) in capture.answers, "the other tool is still called"
     if form != "cannot-be-killed":
-        assert processes_with(bench) == []
+        wait_until(lambda: processes_with(bench) == [], 30)
 
 
 def test_busy_is_asked_again_and_a_passing_state_once_more(bench: Bench, tmp_path: Path) -> None:
@@ -206,9 +208,28 @@ def test_nothing_of_ours_outlives_the_connection(
         os.kill(process.pid, ended_by)
     assert process.wait(timeout=60) != 0
     assert list(bench.tmp.iterdir()) == []
-    assert processes_with(bench) == []
+    wait_until(lambda: processes_with(bench) == [], 30)
     # One command's time-out at most: the commands of device 0 share one write, device 1 is never reached.
     assert not [c for c in bench.calls() if "-i 1" in c]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_even_killed_outright_it_leaves_no_folder(bench: Bench, shell: str) -> None:
+    bench.tool("npu-smi", "sleep 2")
+    process = bench.popen(shell, script("mapping", timeout_s=5))
+    wait_until(lambda: bench.calls() != [])
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: list(bench.tmp.iterdir()) == [], 30)
+    wait_until(lambda: processes_with(bench) == [], 30)
+
+
+def test_sudo_that_never_returns_is_left_behind(bench: Bench) -> None:
+    bench.tool("npu-smi", A2_MAPPING)
+    bench.tool("sudo", "exec sleep 300")
+    capture = bench.run(SHELLS[0], script("mapping", "link", sudo=True, timeout_s=1))
+    assert capture.complete
+    assert capture.answers["mapping", Target()].killed
 
 
 def test_sudo_runs_absolute_tools_for_root_commands_only(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The inventory file: models, loading, host selection, waivers."""
+"""What a loaded inventory is: frozen dataclasses, everything merged and resolved."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Waiver:
-    """A finding accepted until a date. ``host`` is a node set; ``device`` None = every device."""
+    """A finding accepted up to and including a date. ``device`` is a physical id; None = every device."""
 
     check: str
     hosts: frozenset[str]
@@ -75,11 +75,15 @@ class Host:
 
 @dataclass(frozen=True)
 class Inventory:
-    """A loaded, merged, validated inventory; ``hosts`` in file order, names unique."""
+    """A loaded, merged, validated inventory; ``hosts`` in file order, names unique.
+
+    ``groups`` holds every group of the file in file order, also one that no host is in.
+    """
 
     path: Path
     hosts: tuple[Host, ...]
     waivers: tuple[Waiver, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 class InventoryError(Exception):

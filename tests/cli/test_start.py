@@ -1,0 +1,87 @@
+"""The command line starts light, ends with the design's exit codes and never with a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ascendctl.results import ExitCode
+
+HEAVY = {"paramiko", "httpx", "jinja2", "torch", "pydantic", "yaml", "ClusterShell"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["verify", "--help"], ["sim", "up", "--help"], ["--version"]]
+)
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys; from ascendctl.cli import run\n"
+        f"code = run({arguments!r})\n"
+        f"print('LOADED', sorted({HEAVY!r} & set(sys.modules)), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "LOADED [] 0" in done.stdout
+
+
+def ascendctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "ascendctl", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify"], "--inventory FILE"),
+        (["verify", "--inventory", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        (["verify", "--local", "--replay", "x"], "--local"),
+        (["verify", "--replay", "/no/such/folder"], "/no/such/folder"),
+        (["verify", "--min-coverage", "101", "--local"], "--min-coverage"),
+        (["explain", "lnik"], "link"),
+        (["nonsense"], "nonsense"),
+        (["parse", "--command", "rm -rf /", "-"], "rm"),
+        (["inventory", "check", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        (["sim", "up", "--fault", "link-dwn@node01", "--write-inventory", "/tmp/x"], "link-down"),
+    ],
+)
+def test_bad_usage_is_a_sentence_and_exit_code_2(arguments: list[str], said: str) -> None:
+    done = ascendctl(*arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_internal_error_is_said_without_traceback(monkeypatch: pytest.MonkeyPatch, capfd: object) -> None:
+    from ascendctl import cli
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "build_app", broken)
+    assert cli.run(["checks"]) == ExitCode.INTERNAL
+    assert isinstance(capfd, pytest.CaptureFixture)
+    err = capfd.readouterr().err
+    assert "RuntimeError: a bug" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ascendctl report schema | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
