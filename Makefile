@@ -31,7 +31,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m ascendctl.knowledge.pages docs
+	$(BIN)/ascendctl checks --format markdown >docs/checks.md
+	$(BIN)/python docs/make_screen.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

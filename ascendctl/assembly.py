@@ -160,10 +160,10 @@ def _reach(record: HostRecord) -> Reach:
 
 def _system(record: HostRecord, read: _Reader) -> SystemFacts:
     kernel: Reading[Any] = read("kernel")
-    architecture: Reading[Any] = kernel
+    architecture = kernel
     if kernel.value is not None:
+        architecture = replace(kernel, value=kernel.value.architecture)
         kernel = replace(kernel, value=kernel.value.release)
-        architecture = replace(architecture, value=architecture.value.architecture)
     return SystemFacts(
         hostname=read("hostname"),
         kernel=kernel,

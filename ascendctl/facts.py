@@ -436,11 +436,15 @@ class ReachStatus(str, Enum):
 
 @dataclass(frozen=True)
 class Reach:
-    """How reaching the host went. ``via`` names the jump host at fault, if one was."""
+    """How reaching the host went. ``via`` names the jump host at fault, if one was.
+
+    ``internal``: ascendctl itself failed; ``detail`` names the exception, the host is not to blame.
+    """
 
     status: ReachStatus
     detail: str = ""
     via: str | None = None
+    internal: bool = False
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class _Closing:
 def _record(host: Host, outcome: Outcome, sink: CaptureSink | None) -> HostRecord:
     failure = outcome.failure
     reach = (
-        Reach(ReachStatus(failure.kind), failure.detail, failure.via)
+        Reach(ReachStatus(failure.kind), failure.detail, failure.via, failure.internal)
         if failure
         else Reach(ReachStatus.REACHED)
     )

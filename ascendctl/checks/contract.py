@@ -13,8 +13,9 @@ from ascendctl.results import Result
 class Check(ABC):
     """Judges one host at a time; ``cluster`` is there for what only the others can tell.
 
-    ``id``: kebab case, stable. ``commands``: ids of the probe catalogue it reads. ``after``: ids of
-    checks whose failure on the same part (or on the whole host) explains this one away. The class
+    ``id``: kebab case, stable. ``commands``: ids of the probe catalogue it reads, its own first.
+    ``after``: ids of checks whose failure on the same part (or on the whole host) explains this one
+    away; ``void_after``: those of them whose failure makes even a good reading meaningless. The class
     docstring has the sections What, Why, Consequence, Remedy: ``ascendctl explain`` prints them.
     """
 
@@ -22,6 +23,7 @@ class Check(ABC):
     title: ClassVar[str]
     commands: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
+    void_after: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def judge(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
@@ -35,6 +37,7 @@ class ClusterCheck(ABC):
     title: ClassVar[str]
     commands: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
+    void_after: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def judge(self, cluster: ClusterFacts, results: tuple[Result, ...]) -> Iterable[Result]:

@@ -9,9 +9,10 @@ holding a pipe defeats ``timeout``. Files are named by counters and written out 
 Three forms of hanging are survived: a tool that ignores TERM (``timeout -k``), one that leaves a
 grandchild (the process group of ``timeout`` is killed after every command), and one that cannot be
 killed, or whose ``sudo`` or ``timeout`` never returns (a guard, one subshell per host that wakes once a
-second, interrupts the waiting). A tool that had to be killed is not called again on that host. SIGPIPE is ignored so that a lost connection
-is seen as a failed write: the script then removes its folder and ends, at the latest when the command
-that was running has reached its time-out.
+second, interrupts the waiting). A tool that had to be killed is not called again on that host.
+
+SIGPIPE is ignored so that a lost connection is seen as a failed write: the script then removes its
+folder and ends, at the latest when the command that was running has reached its time-out.
 """
 
 from __future__ import annotations

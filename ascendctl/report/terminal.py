@@ -357,7 +357,7 @@ def _extent(finding: Finding) -> str:
 
 
 def _label(text: str) -> Text:
-    return Text(f"      {text:<9} ", style="dim")
+    return Text.assemble((f"      {text:<9} ", "dim"))
 
 
 def _details(finding: Finding) -> Iterable[tuple[str, str]]:
@@ -372,12 +372,22 @@ def _details(finding: Finding) -> Iterable[tuple[str, str]]:
         yield "to do", finding.remedy
     if finding.command:
         yield "read from", finding.command
+    if finding.status is Status.UNKNOWN and finding.cells[0].evidence and finding.command:
+        yield "printed", _excerpt(finding.cells[0].evidence)
     if len(finding.cells) > 1:
         yield "cells", f"{len(finding.cells):,}"
     if finding.evaluated_behind:
         yield "explains", _behind_text(finding.evaluated_behind)
     if finding.unevaluated_behind:
         yield "hides", _behind_text(finding.unevaluated_behind) + ", not looked at because of it"
+
+
+def _excerpt(evidence: str, most_lines: int = 3, most_characters: int = 160) -> str:
+    """The first lines of what a command printed, on one line; all of it is in the JSON report."""
+    lines = [line.strip() for line in evidence.splitlines() if line.strip()]
+    text = " / ".join(lines[:most_lines])
+    cut = len(lines) > most_lines or len(text) > most_characters
+    return text[:most_characters] + (" …" if cut else "")
 
 
 def _behind_text(behind: Mapping[str, int], most: int = 4) -> str:

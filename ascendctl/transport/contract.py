@@ -25,11 +25,14 @@ class Failure:
     """Why a host's answer is missing or cut. ``kind`` is a value of `ascendctl.facts.ReachStatus`.
 
     ``detail`` is one sentence without secrets; ``via`` names the jump host at fault, if one was.
+    ``internal``: ascendctl itself failed on this host (``detail`` names the exception); the host is
+    not to blame and its cells are errors.
     """
 
     kind: str
     detail: str
     via: str | None = None
+    internal: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Sink(Protocol):
     """Receives one host's output; called from the transport's threads, one host's calls in order.
 
     ``feed`` returns True when the answer is complete: the transport then stops reading (a host ends
-    at its last frame, not at end of file).
+    at its last frame, not at end of file). A sink may have an attribute ``framed``, true once it has
+    recognised anything of the script's own: an answer that ended early is then ``lost``, else
+    ``protocol`` (whatever answered, it was not our script). Without it, any byte counts as framed.
     """
 
     def feed(self, data: bytes, received_at: float) -> bool: ...

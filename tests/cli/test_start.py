@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -26,8 +27,6 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def ascendctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "ascendctl", *arguments],
         capture_output=True,
@@ -77,8 +76,7 @@ def test_an_internal_error_is_said_without_traceback(monkeypatch: pytest.MonkeyP
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m ascendctl report schema | head -c 1",
-        shell=True,
+        ["sh", "-c", '"$0" -m ascendctl report schema | head -c 1', sys.executable],
         capture_output=True,
         text=True,
         check=False,

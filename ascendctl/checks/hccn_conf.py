@@ -1,0 +1,126 @@
+"""The check of /etc/hccn.conf: what will be set again at the next restart, and what containers read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ascendctl.checks.ascend import DeviceCheck
+from ascendctl.facts import ClusterFacts, DeviceFacts, HccnConfDevice, HostFacts, ReadingStatus
+from ascendctl.results import CellKey, Result, Status, Subject, host_subject
+from ascendctl.topology.addresses import unicast
+from ascendctl.topology.roce import Wanted, roce_use
+
+
+class HccnConf(DeviceCheck):
+    """/etc/hccn.conf is there and says the same as the running ports.
+
+    What:
+        The file can be read and parsed; address, netmask, gateway and detect address of each device are
+        equal to the live ones wherever both exist, and every device with a live address has one in the
+        file. Other keys may be absent. On a host that uses no RoCE port the file is not needed.
+    Why:
+        The file states the intent, the tool the present. Ports are set from the file at a restart, and the
+        engine's connectors read their addresses from it inside their container.
+    Consequence:
+        The port comes back with another address, or none, after a restart (EI0006, EI0014). Without the file
+        in the container vLLM starts and gives garbage answers (vllm-ascend issue 7711), or the Mooncake
+        connector fails.
+    Remedy:
+        Set the ports again with hccn_tool, which writes the file, or correct the file; mount it into
+        every container: `-v /etc/hccn.conf:/etc/hccn.conf`.
+    """
+
+    id = "hccn-conf"
+    title = "/etc/hccn.conf equals the live values"
+    commands = ("hccn-conf",)
+    after = ("npu-mapping", "address", "gateway", "netdetect")
+
+    def judge_ascend(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
+        yield self._file(host)
+        if host.devices:
+            yield from super().judge_ascend(host, cluster)
+
+    def _file(self, host: HostFacts) -> Result:
+        subject = host_subject(host.host)
+        if host.hccn_conf.ok:
+            return self.passed(subject, "the file is there and can be read")
+        if host.hccn_conf.status is not ReadingStatus.NO_DATA:
+            return self.unlearned(subject, "/etc/hccn.conf", host.hccn_conf)
+        uses = {roce_use(device, host).wanted for device in host.devices}
+        if uses == {Wanted.NO}:
+            return self.not_applicable(subject, "no port of this host uses RoCE, so no address need be kept")
+        return self.found(
+            Status.FAIL if Wanted.YES in uses else Status.WARN,
+            subject,
+            "/etc/hccn.conf is missing or empty",
+            advice_for="hccn-conf/missing",
+            expected="a file with the address of every port",
+            actual="none",
+            reading=host.hccn_conf,
+        )
+
+    def judge_device(
+        self, device: DeviceFacts, subject: Subject, host: HostFacts, cluster: ClusterFacts
+    ) -> Result:
+        use = roce_use(device, host)
+        if use.wanted is Wanted.NO:
+            return self.not_applicable(subject, f"RoCE is not expected here: {use.reason}")
+        if host.hccn_conf.value is None:
+            cause = CellKey(self.id, host_subject(host.host))
+            return self.depends(subject, "/etc/hccn.conf could not be read", cause)
+        kept = host.hccn_conf.value.devices.get(str(device.phy_id), HccnConfDevice())
+        live = device.ip.value
+        if live and kept.address is None:
+            return self.found(
+                Status.FAIL,
+                subject,
+                "the port's address is not in /etc/hccn.conf",
+                advice_for="hccn-conf/not-kept",
+                expected=f"address_{device.phy_id}={live.address}",
+                actual="none",
+                reading=host.hccn_conf,
+            )
+        pairs = list(_pairs(device, kept))
+        differing = [(key, wanted, seen) for key, wanted, seen in pairs if not _equal(wanted, seen)]
+        if differing:
+            names = ", ".join(key for key, _, _ in differing)
+            verb = "differs" if len(differing) == 1 else "differ"
+            return self.found(
+                Status.FAIL,
+                subject,
+                f"{names} in /etc/hccn.conf {verb} from the live value",
+                advice_for="hccn-conf/differs",
+                expected=", ".join(f"{key}_{device.phy_id}={wanted}" for key, wanted, _ in differing),
+                actual=", ".join(f"{key}_{device.phy_id}={seen}" for key, _, seen in differing),
+                reading=host.hccn_conf,
+            )
+        for check, reading, value in (
+            ("address", device.ip, kept.address),
+            ("gateway", device.gateway, kept.gateway),
+            ("netdetect", device.netdetect, kept.netdetect),
+        ):
+            if value and not reading.ok and reading.status is not ReadingStatus.NO_DATA:
+                message = f"the live {check} to compare with is not known"
+                return self.depends(subject, message, CellKey(check, subject))
+        if not pairs:
+            return self.passed(subject, "nothing is set, live or in the file, that could differ")
+        return self.passed(subject, "the file says what is live")
+
+
+def _pairs(device: DeviceFacts, kept: HccnConfDevice) -> Iterator[tuple[str, str, str]]:
+    """Key, live value and file value, where both exist."""
+    live = {
+        "address": device.ip.value.address if device.ip.value else None,
+        "netmask": device.ip.value.netmask if device.ip.value else None,
+        "gateway": device.gateway.value.address if device.gateway.value else None,
+        "netdetect": device.netdetect.value.address if device.netdetect.value else None,
+    }
+    for key, value in live.items():
+        seen = getattr(kept, key)
+        if value and seen:
+            yield key, value, seen
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two texts are the same address; unreadable ones must be equal letter by letter."""
+    return one == other or (unicast(one) is not None and unicast(one) == unicast(other))

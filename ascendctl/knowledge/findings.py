@@ -1,0 +1,393 @@
+"""Consequence and remedy of every kind of finding. Keys are ``check id/kind``.
+
+``reading/…``, ``reach/…`` and ``internal/…`` hold for every check: how a reading, a connection or
+ascendctl itself failed. ``N`` stands for the physical id of the finding's device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a finding leads to and what to do. ``meaning`` says what was seen, where only we know it."""
+
+    consequence: str
+    remedy: str
+    meaning: str = ""
+
+
+_NOT_KNOWN = "This part of the host is not known, so the host cannot be called fit."
+_NOTHING_KNOWN = "Nothing is known of this host, so it cannot be called fit."
+_NO_CONNECTION = "Ranks of this device cannot connect to other hosts: HCCL ends with EI0006."
+_BOARD_FAULT = "If it comes back after a power cycle, have the card or board replaced."
+_SAME_SUPER_POD = "HCCL refuses the ids (EI0014) or waits for a vNIC that is not there (EI0006)."
+_SET_ADDRESS = "Set it with `hccn_tool -i N -ip -s address A netmask M` and keep /etc/hccn.conf equal."
+_PRIVILEGE = (
+    "Log in as root, set `privilege: sudo` in the inventory (with sudo rights that ask for no password), "
+    "or add the user to the group HwHiAiUser."
+)
+
+_READING = {
+    "reading/no-data": Advice(_NOT_KNOWN, "Run the command by hand on the host and look at its answer."),
+    "reading/unsupported": Advice("", ""),
+    "reading/busy": Advice(
+        _NOT_KNOWN,
+        "Something else keeps calling the tool: find it (`ps -ef | grep hccn_tool`), then try again.",
+    ),
+    "reading/denied": Advice(_NOT_KNOWN, _PRIVILEGE),
+    "reading/failed": Advice(
+        _NOT_KNOWN, "Run the command by hand on the host; what it printed here is shown with this finding."
+    ),
+    "reading/unparsed": Advice(
+        _NOT_KNOWN,
+        "Look at the evidence. If the answer is complete, its form is new: report it with "
+        "`ascendctl verify --record DIR`.",
+    ),
+    "reading/timed-out": Advice(
+        "A device or driver that does not answer also hangs the jobs that use it.",
+        "Run the command by hand, look at `dmesg` and at processes in state D; restart the host if it hangs "
+        "again.",
+    ),
+    "reading/not-called": Advice(_NOT_KNOWN, "Solve the command that hung, then run the checks again."),
+    "reading/tool-missing": Advice(_NOT_KNOWN, "Install the Ascend driver package, or mount its tools."),
+    "reading/not-received": Advice(_NOT_KNOWN, "Run the checks again for this host."),
+    "reading/not-asked": Advice(_NOT_KNOWN, "Run the checks again with the present version's script."),
+    "internal/error": Advice(
+        "This cell was not judged; all others are unaffected.",
+        "This is a fault of ascendctl: report it with the output of `ascendctl verify --record DIR`.",
+    ),
+    "roce/cannot-tell": Advice(
+        _NOT_KNOWN, "Say `scale_out: roce` or `scale_out: none` for the host in the inventory."
+    ),
+}
+
+_REACH = {
+    "reach/refused": Advice(
+        _NOTHING_KNOWN,
+        "Check address and port in the inventory, and that sshd runs on the host and no firewall refuses it.",
+        "the connection was refused",
+    ),
+    "reach/timeout": Advice(
+        _NOTHING_KNOWN,
+        "Check that the host is switched on and its address is right (`ping`), and that no firewall drops "
+        "packets; an overloaded host may need longer deadlines.",
+        "the host did not answer in time",
+    ),
+    "reach/unreachable": Advice(
+        _NOTHING_KNOWN,
+        "Check routing from this machine to the host, and the address in the inventory.",
+        "there is no route to the host",
+    ),
+    "reach/name-resolution": Advice(
+        _NOTHING_KNOWN,
+        "Correct the name, or give the host's `address:` in the inventory.",
+        "the host's name could not be resolved",
+    ),
+    "reach/authentication": Advice(
+        _NOTHING_KNOWN,
+        "Check user and identity in the inventory; try the same with `ssh -v`. Install the key with "
+        "`ssh-copy-id`.",
+        "the login was refused",
+    ),
+    "reach/host-key-unknown": Advice(
+        _NOTHING_KNOWN,
+        "Add the key to known_hosts after comparing its fingerprint (`ssh-keyscan`), or allow new keys with "
+        "the host key policy accept-new.",
+        "the host's key is not in known_hosts",
+    ),
+    "reach/host-key-mismatch": Advice(
+        _NOTHING_KNOWN,
+        "If the host was installed anew, remove its old key (`ssh-keygen -R HOST`) after comparing the new "
+        "fingerprint. If it was not, something else may be answering in its place: do not log in.",
+        "the host's key is not the one in known_hosts",
+    ),
+    "reach/jump-host": Advice(
+        "Nothing is known of the hosts behind it, so they cannot be called fit.",
+        "Check the jump host first: log in to it with `ssh`, and from there to the host.",
+        "the jump host could not be passed",
+    ),
+    "reach/protocol": Advice(
+        _NOTHING_KNOWN,
+        "See what answers on this port (`nc HOST PORT`); the account needs a POSIX shell without a menu. "
+        "For bastions with menus carry the script by hand: `ascendctl probe script`.",
+        "what answered is no SSH server, or its shell is none",
+    ),
+    "reach/lost": Advice(
+        "What had arrived is judged, the rest of this host is not known.",
+        "See whether the host restarted or sshd was ended (`last -x`, its system log), then run again.",
+        "the connection was lost before the last answer",
+    ),
+    "reach/not-attempted": Advice(
+        _NOTHING_KNOWN,
+        "Run again for this host. After refused logins the rest of a group is not tried, so that no account "
+        "is locked: correct the login first.",
+        "the host was not tried",
+    ),
+    "reach/interrupted": Advice(
+        "What had arrived is judged, the rest of this host is not known.",
+        "Run again for this host.",
+        "the run was interrupted before the host had answered",
+    ),
+    "reach/reached": Advice("", "", "the host answered"),
+}
+
+_TOOLS = {
+    "tools/none": Advice(
+        "Nothing can be learned of NPUs, links and addresses; no job can run on NPUs here.",
+        "Install the Ascend driver package, or mount its tools into the container. If this host has no NPU, "
+        "set `accelerator: cpu` for it in the inventory.",
+    ),
+    "tools/one-missing": Advice(
+        "What this tool reads cannot be learned.",
+        "Install the whole Ascend driver package; in a container mount /usr/local/Ascend/driver and "
+        "/usr/local/bin/npu-smi.",
+    ),
+    "tools/libraries": Advice(
+        "The tool does not start, so nothing can be learned from it; engines fail to load the same "
+        "libraries.",
+        "Source /usr/local/Ascend/driver/bin/setenv.bash, or add /usr/local/Ascend/driver/lib64 with its "
+        "folders common and driver to LD_LIBRARY_PATH; in a container mount /usr/local/Ascend/driver.",
+    ),
+    "tools/denied": Advice(_NOT_KNOWN, _PRIVILEGE, "every answer was a refusal"),
+    "tools/-8005": Advice(
+        _NOT_KNOWN,
+        f"{_PRIVILEGE} As root: see that the driver is loaded (`lsmod | grep drv_`), and restart the host if "
+        "the driver was just upgraded.",
+        "the driver turned it away (-8005): no permission, driver not loaded, or no restart since an upgrade",
+    ),
+    "tools/-8020": Advice(
+        _NOT_KNOWN,
+        "Find the container that was started with exclusive devices and end it, or run the checks inside it.",
+        "the driver turned it away (-8020): a container holds the NPUs for itself",
+    ),
+    "versions/old-driver": Advice(
+        "The serving stack may fail at start or in its dispatch and combine operators.",
+        "Upgrade driver and firmware with one HDK package (25.0 or newer for large expert parallelism), then "
+        "restart the host.",
+    ),
+}
+
+_NPUS = {
+    "npu-mapping/none": Advice(
+        "No job can run here.",
+        "See that the cards are seated (`lspci | grep d80`) and the driver is loaded (`lsmod | grep drv_`); "
+        "in a container pass the devices in (/dev/davinci*).",
+    ),
+    "npu-mapping/ambiguous": Advice(
+        "Findings and ranks may be put on the wrong device.",
+        "Restart the host; if the mapping stays like this, reinstall the driver.",
+    ),
+    "npu-mapping/unconfirmed": Advice(
+        "Port checks of these devices may be about other devices, or about none.",
+        "Compare `npu-smi info -m` with `hccn_tool -i N -link -g` on the host; in containers the ids of the "
+        "two tools may differ.",
+    ),
+    "npu-count/other": Advice(
+        "Ranks are missing: negotiation times out (EI0015), or the rank table does not fit (EI0014).",
+        "Look for the card with `lspci | grep d80` and in `dmesg`, power-cycle the server; or correct "
+        "`npus:` in "
+        "the inventory.",
+    ),
+    "npu-count/part-of-a-server": Advice(
+        "Ranks are missing: negotiation times out (EI0015), or the rank table does not fit (EI0014).",
+        "Look for the card with `lspci | grep d80` and in `dmesg`, power-cycle the server. For a "
+        "container or a "
+        "partly used host set `npus:` in the inventory.",
+    ),
+    "npu-count/tables-differ": Advice(
+        "A device that is missing from one table cannot be used.",
+        "Restart the host; if the tables still differ, the card is at fault.",
+    ),
+    "npu-count/not-known": Advice(
+        "A missing device would not be noticed.",
+        "Set `generation:` or `npus:` for the host in the inventory.",
+    ),
+    "npu-health/not-in-table": Advice(
+        "The device cannot be opened: EJ0001.", f"Power-cycle the server. {_BOARD_FAULT}"
+    ),
+    "npu-health/unknown": Advice(
+        _NOT_KNOWN,
+        "Run `npu-smi info -t health` by hand; in containers and for virtual NPUs it may have no answer.",
+    ),
+    "npu-health/warn": Advice(
+        "The device works; the fault behind the warning may grow and end a job later.",
+        "Look the error codes up in the vendor's health-management list, and plan the repair.",
+    ),
+    "npu-health/fail": Advice(
+        "The device fails at start (EJ0001) or ends a running job (EI0002 on its peers).",
+        "Look the error codes up in the vendor's health-management list; reset the device or restart the "
+        "host. "
+        f"{_BOARD_FAULT}",
+    ),
+    "hccs-links/no-row": Advice(
+        "HCCL may not find a way to this device.", f"Power-cycle the server. {_BOARD_FAULT}"
+    ),
+    "hccs-links/row": Advice(
+        "Collectives inside the host fail (EI0010, EI0012) or take a much slower way.",
+        f"Power-cycle the server. {_BOARD_FAULT}",
+    ),
+    "hccs-links/lanes": Advice(
+        "Every collective inside the host is slowed down; a link that fails altogether ends jobs (EI0012).",
+        f"Power-cycle the server and look again with `npu-smi info -t hccs`. {_BOARD_FAULT}",
+    ),
+}
+
+_PORTS = {
+    "link/down": Advice(
+        f"{_NO_CONNECTION} If it goes down while a job runs: EI0013.",
+        "Check cable, optical module (`hccn_tool -i N -optical -g`) and the switch port behind it. If "
+        "the host is "
+        "not meant to use RoCE, set `scale_out: none` in the inventory.",
+    ),
+    "address/missing": Advice(_NO_CONNECTION, _SET_ADDRESS),
+    "address/invalid": Advice(_NO_CONNECTION, _SET_ADDRESS),
+    "address/netmask": Advice(
+        "Some peers are looked for in the wrong segment and cannot be reached: EI0006.", _SET_ADDRESS
+    ),
+    "address/reserved": Advice(
+        "Packets go to the virtual NICs instead of the network: EI0006.",
+        f"Choose addresses outside the reserved range. {_SET_ADDRESS}",
+    ),
+    "address/duplicate": Advice(
+        "The switch sends packets to either of the ports: connections fail or break at random (EI0006, "
+        "EI0014).",
+        f"Give every port an address of its own. {_SET_ADDRESS}",
+    ),
+    "address/a2-segment": Advice(
+        "On A2 all ports of a server belong into one segment; ports of other servers cannot reach this one: "
+        "EI0006.",
+        _SET_ADDRESS,
+    ),
+    "address/a3-dies": Advice(
+        "On A3 the dies of one NPU are expected in different segments; pings between ports may fail, and "
+        "with them connections (EI0006).",
+        "Plan two segments, one for the even and one for the odd devices; if pings to other hosts "
+        "succeed from "
+        "both dies, this may stay.",
+    ),
+    "gateway/outside": Advice(
+        "The gateway is never used; ranks in other segments cannot connect: EI0006.",
+        "Set it with `hccn_tool -i N -gateway -s gateway G` to an address of the port's segment.",
+    ),
+    "gateway/missing": Advice(
+        "Ranks in other segments cannot connect: EI0006.",
+        "Set it with `hccn_tool -i N -gateway -s gateway G`, unless those ports never talk to each other.",
+    ),
+    "netdetect/missing": Advice(
+        "net_health is never measured: a broken network shows only when a job fails (EI0006).",
+        "Set it to the gateway or another address that always answers: `hccn_tool -i N -netdetect -s "
+        "address A`.",
+    ),
+    "netdetect/invalid": Advice(
+        "The address can never answer, so net_health reports a fault that is none.",
+        "Set it to the gateway or another address that always answers: `hccn_tool -i N -netdetect -s "
+        "address A`.",
+    ),
+    "lldp/none": Advice(
+        "Cabling cannot be checked, and a faulty switch cannot be named.",
+        "Switch LLDP on at the switch port; if it is on, check the cable.",
+    ),
+    "net-health/Init": Advice(
+        "A broken network shows only when a job fails (EI0006).",
+        "Set a detect address: `hccn_tool -i N -netdetect -s address A`, then ask again.",
+    ),
+    "net-health/Detect ip set": Advice(_NOT_KNOWN, "Run the checks again in a minute."),
+    "net-health/Socket fail": Advice(
+        _NO_CONNECTION,
+        "Check that the port has an address and a link; set the address anew, or reset the NPU.",
+    ),
+    "net-health/Receive timeout": Advice(
+        _NO_CONNECTION,
+        "Ping the detect address from another host. If it answers there, check VLAN, cabling and switch port "
+        "of this port; if not, choose an address that answers, outside the ranges of virtual NICs.",
+    ),
+    "net-health/Unreachable": Advice(
+        _NO_CONNECTION,
+        "Check address, netmask, gateway and routes of the port, and the VLAN of the switch port.",
+    ),
+    "net-health/Time exceeded": Advice(
+        _NO_CONNECTION, "Look for a routing loop between the port's gateway and the detect address."
+    ),
+    "net-health/Fault": Advice(
+        _NO_CONNECTION,
+        "Check link, cable and optical module of the port and the device's health; reset the NPU if they are "
+        "good.",
+    ),
+    "net-health/Thread error": Advice(_NOT_KNOWN, "Set the detect address anew; if it stays, reset the NPU."),
+    "net-health/Unknown": Advice(_NOT_KNOWN, "Set the detect address anew; if it stays, reset the NPU."),
+}
+
+_CONF = {
+    "hccn-conf/missing": Advice(
+        "Port addresses are lost at the next restart. In a container without it vLLM gives garbage answers "
+        "(vllm-ascend issue 7711), or the Mooncake connector fails.",
+        "Set the ports again with hccn_tool, which writes the file; mount it into every container: `-v "
+        "/etc/hccn.conf:/etc/hccn.conf`.",
+    ),
+    "hccn-conf/not-kept": Advice(
+        "The port has no address after the next restart: EI0006. Engines that read the file do not find it.",
+        "Set the address again with hccn_tool, which writes the file, or add the key to it.",
+    ),
+    "hccn-conf/differs": Advice(
+        "The port changes at the next restart, and engines that read the file use the wrong address: EI0006, "
+        "EI0014.",
+        "Decide which of the two is right, set it with hccn_tool, and see that the file follows.",
+    ),
+}
+
+_SCALE_UP = {
+    "vnic/down": Advice(
+        "HCCL between hosts of the super pod waits for the vNIC and times out: EI0006.",
+        "Restart the host; if it stays, check driver, firmware and the super pod settings in the management "
+        "controller.",
+    ),
+    "vnic/down-alone": Advice(
+        "None while hosts talk over RoCE; the driver normally brings it up by itself.",
+        "Restart the host when convenient; if it stays, check driver and firmware.",
+    ),
+    "vnic/a2-address": Advice(
+        "None known by itself; the numbering of devices may be another than assumed.",
+        "Compare with `npu-smi info -m` and restart the host when convenient.",
+    ),
+    "spod-info/one-die-invalid": Advice(
+        "This die cannot reach other hosts over HCCS: EI0006 or EI0014.",
+        f"Restart the host; check the super pod settings in the management controller. {_BOARD_FAULT}",
+    ),
+    "spod-info/no-network": Advice(
+        "The devices of this host can reach no other host: EI0006.",
+        "Set the super pod settings in the management controller, or give the ports RoCE addresses and set "
+        "`scale_out: roce`.",
+    ),
+    "spod-info/no-super-pod": Advice(
+        "HCCL between hosts uses RoCE; plans that count on HCCS between hosts fail (EI0006).",
+        "Plan RoCE between hosts (`scale_out: roce`). If the server belongs to a super pod, set it up in the "
+        "management controller.",
+    ),
+    "spod-info/sdid": Advice(
+        _SAME_SUPER_POD,
+        "Restart the host; after a board was replaced set super pod id and server index in the management "
+        "controller (Redfish).",
+    ),
+    "spod-info/server-index": Advice(
+        _SAME_SUPER_POD,
+        "Set the server index in the management controller (Redfish) and restart the host; it goes wrong "
+        "when a "
+        "board is replaced.",
+    ),
+    "spod-info/vnic": Advice(
+        "HCCL computes its peers' vNIC addresses and waits for the wrong one: EI0006.",
+        "Restart the host; check that the super pod settings were not changed since it started.",
+    ),
+}
+
+ADVICE: dict[str, Advice] = {
+    **_READING,
+    **_REACH,
+    **_TOOLS,
+    **_NPUS,
+    **_PORTS,
+    **_CONF,
+    **_SCALE_UP,
+}

@@ -1,0 +1,334 @@
+"""Render hosts to directories of stand-in programs: what a shell finds first in its PATH.
+
+Each host gets ``bin/`` with POSIX-sh stand-ins for hccn_tool, npu-smi, cat, hostname, uname, ip (and date
+where its clock is off), and ``answers/`` with what the two tools print, written beforehand: a call costs
+the start of a sh and one cat. Calls that were not foreseen are answered by ``python -m
+ascendctl.sim.tool``. The directories serve the simulator's own SSH server and a real OpenSSH one alike,
+by ``PATH=DIRECTORY/bin:/usr/bin:/bin`` alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ascendctl
+from ascendctl.sim.answer import Answer
+from ascendctl.sim.faults import cluster_of
+from ascendctl.sim.hccn_tool import refusal
+from ascendctl.sim.kinds import HANG_FORMS
+from ascendctl.sim.model import Cluster, Host, Misbehaviour
+from ascendctl.sim.spec import Spec
+from ascendctl.sim.tools import answer, strikes
+
+HANG_LIMIT_S = 240  # a hanging stand-in ends by itself after this long, so that nothing stays behind
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STATE_FILE = "spec.json"
+
+_HCCN_OPTIONS = ("-link", "-net_health", "-netdetect", "-gateway", "-ip", "-vnic", "-lldp", "-tls")
+_SMI_QUERIES = ("health", "hccs", "spod-info")
+
+
+@dataclass(frozen=True)
+class RenderedHost:
+    """A host on disk. ``bin`` goes first in PATH; ``tmp`` is an empty folder for its TMPDIR."""
+
+    name: str
+    directory: Path
+    state: Host
+
+    @property
+    def bin(self) -> Path:
+        return self.directory / "bin"
+
+    @property
+    def tmp(self) -> Path:
+        return self.directory / "tmp"
+
+
+def render_cluster(spec: Spec, directory: Path, *, cheap: bool = False) -> tuple[RenderedHost, ...]:
+    """Render every host of ``spec`` below ``directory``, which must be empty or absent.
+
+    ``cheap`` leaves out hccn_tool's lock and the latency, for measuring what lies around the tools.
+    Raises FileExistsError where something is in the way, OSError where it cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise FileExistsError(f"{directory} is not empty")
+    directory = directory.resolve()
+    (directory / STATE_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    cluster = cluster_of(spec)
+    return tuple(_render(cluster, host, directory, cheap) for host in cluster.hosts)
+
+
+def _render(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> RenderedHost:
+    rendered = RenderedHost(host.name, directory / host.name, host)
+    for folder in ("bin", "answers/hccn_tool", "answers/npu-smi", "busy", "root", "tmp"):
+        (rendered.directory / folder).mkdir(parents=True)
+    # A real SSH server may run the stand-ins as another user than the one who rendered them.
+    for folder in ("busy", "tmp"):
+        (rendered.directory / folder).chmod(0o1777)
+    (rendered.directory / "lock").touch()
+    for tool, script in _scripts(cluster, host, directory, cheap):
+        path = rendered.bin / tool
+        path.write_text(script, encoding="utf-8")
+        path.chmod(0o755)
+    for argv in _foreseen(host):
+        _write_answer(rendered, argv, answer(host, argv, cluster))
+    for name, text in _files(host):
+        path = rendered.directory / "root" / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return rendered
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def _foreseen(host: Host) -> Iterator[tuple[str, ...]]:
+    """The calls worth an answer on disk: the multi-node guide's, and those that misbehave."""
+    hccn_options = dict.fromkeys(_HCCN_OPTIONS)
+    queries = dict.fromkeys(_SMI_QUERIES)
+    yield ("npu-smi", "info")
+    yield ("npu-smi", "info", "-m")
+    yield ("npu-smi", "info", "-l")
+    yield ("npu-smi", "info", "-t", "topo")
+    for misbehaviour in host.misbehaviours:
+        words = misbehaviour.words or ()
+        if misbehaviour.tool == "hccn_tool" and len(words) == 1:
+            hccn_options[words[0]] = None
+        elif words[:2] == ("info", "-t") and len(words) == 3 and words[2] != "topo":
+            queries[words[2]] = None
+    for phy_id in host.phy_ids:
+        for option in hccn_options:
+            yield ("hccn_tool", "-i", str(phy_id), option, "-g")
+    for die in host.dies:
+        for query in queries:
+            yield ("npu-smi", "info", "-t", query, "-i", str(die.npu_id), "-c", str(die.chip_id))
+
+
+def _write_answer(rendered: RenderedHost, argv: tuple[str, ...], given: Answer) -> None:
+    tool, *arguments = argv
+    base = rendered.directory / "answers" / tool / " ".join(arguments)
+    base.with_name(base.name + ".out").write_bytes(given.stdout)
+    if given.stderr:
+        base.with_name(base.name + ".err").write_bytes(given.stderr)
+    if given.exit_code:
+        base.with_name(base.name + ".rc").write_text(f"{given.exit_code}\n", encoding="ascii")
+    steps = [
+        _in_time(misbehaviour, number)
+        for number, misbehaviour in enumerate(rendered.state.misbehaviours)
+        if misbehaviour.words is not None and strikes(misbehaviour, rendered.state, argv)
+    ]
+    if any(steps):
+        base.with_name(base.name + ".sh").write_text("".join(steps), encoding="utf-8")
+
+
+def _in_time(misbehaviour: Misbehaviour, number: int) -> str:
+    """The shell lines of a misbehaviour that happens in time; empty for those of mere text."""
+    if misbehaviour.form in HANG_FORMS:
+        return _HANGS[misbehaviour.form]
+    if misbehaviour.form == "busy" and misbehaviour.times is not None:
+        return _busy(misbehaviour.times, f"busy/{number}")
+    return ""
+
+
+# --- the two tools --------------------------------------------------------------------------------
+
+_HEAD = f"""#!/bin/sh
+here=${{0%/*}}/..
+PATH={SYSTEM_PATH}
+"""
+
+# Ignoring a signal outlasts exec: the sleep itself ignores it.
+_IGNORES_TERM = f"""trap '' TERM INT HUP
+exec sleep {HANG_LIMIT_S}
+"""
+
+# In a session of its own the grandchild is out of reach of the group that timeout signals, and it
+# keeps the tool's standard output open; the tool's lock it does not keep.
+_GRANDCHILD = f"""setsid sleep {HANG_LIMIT_S} 9>&- &
+exec sleep {HANG_LIMIT_S}
+"""
+
+# A process that waits inside the kernel cannot be killed, so that timeout sends its signals and then
+# waits for it without end. What a script meets is a timeout that never returns: that is stood in for
+# by stopping it, and letting it go on at the limit.
+_UNKILLABLE = f"""trap '' TERM INT HUP
+read -r parent 2>/dev/null <"/proc/$PPID/comm"
+if [ "$parent" = timeout ]; then
+  setsid sh -c 'sleep {HANG_LIMIT_S}; kill -CONT "$1"' sh "$PPID" >/dev/null 2>&1 9>&- &
+  kill -STOP "$PPID"
+fi
+exec sleep {HANG_LIMIT_S}
+"""
+
+_HANGS = {"ignores-term": _IGNORES_TERM, "grandchild": _GRANDCHILD, "unkillable": _UNKILLABLE}
+
+_LOCK = """if command -v flock >/dev/null; then
+  exec 9<"$here/lock"
+  flock -n 9 || {{ printf %s {busy}; exit {code}; }}
+fi
+"""
+
+_ANSWER = """answer="$here/answers/{tool}/$*"
+case "$*" in */*) answer= ;; esac
+if [ -f "$answer.sh" ]; then . "$answer.sh"; fi
+if [ ! -f "$answer.out" ]; then
+  PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}
+  export PYTHONPATH
+  exec {python} -m ascendctl.sim.tool "$here/../{state}" {host} {tool} "$@"
+fi
+if [ -f "$answer.err" ]; then cat "$answer.err" >&2; fi
+if [ ! -f "$answer.rc" ]; then exec cat "$answer.out"; fi
+if [ -s "$answer.out" ]; then cat "$answer.out"; fi
+read -r code <"$answer.rc"
+exit "$code"
+"""
+
+
+def _scripts(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> Iterator[tuple[str, str]]:
+    for tool in ("hccn_tool", "npu-smi"):
+        if tool not in host.missing_tools:
+            yield tool, _tool_script(cluster, host, tool, cheap)
+    yield "cat", _HEAD + _CAT
+    yield "hostname", _HEAD + _hostname(host)
+    yield "uname", _HEAD + _uname(host)
+    yield "ip", _HEAD + _ip(host)
+    if host.clock_offset_s:
+        yield "date", f'{_HEAD}exec date -d "{host.clock_offset_s:+f} seconds" "$@"\n'
+
+
+def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
+    parts = [_HEAD]
+    busy = refusal("busy")
+    if tool == "hccn_tool" and not cheap:
+        parts.append(_LOCK.format(busy=shlex.quote(busy.stdout.decode()), code=busy.exit_code))
+    if cluster.latency_s and not cheap:
+        parts.append(f"sleep {cluster.latency_s:g} 9>&-\n")
+    parts += [
+        _in_time(misbehaviour, number)
+        for number, misbehaviour in enumerate(host.misbehaviours)
+        if misbehaviour.words is None and misbehaviour.tool == tool and misbehaviour.phy_id is None
+    ]
+    package = Path(ascendctl.__file__).resolve().parent.parent
+    parts.append(
+        _ANSWER.format(
+            tool=tool,
+            host=shlex.quote(host.name),
+            python=shlex.quote(sys.executable),
+            package=shlex.quote(str(package)),
+            state=STATE_FILE,
+        )
+    )
+    return "".join(parts)
+
+
+def _busy(times: int, counter: str) -> str:
+    busy = refusal("busy")
+    return f"""count=0
+if [ -f "$here/{counter}" ]; then read -r count <"$here/{counter}"; fi
+if [ "$count" -lt {times} ]; then
+  echo $((count + 1)) >"$here/{counter}"
+  printf %s {shlex.quote(busy.stdout.decode())}
+  exit {busy.exit_code}
+fi
+"""
+
+
+# --- the host around the tools --------------------------------------------------------------------
+
+_OWNED = "/etc/hccn.conf | /etc/os-release | /usr/local/Ascend/*"
+
+_CAT = f"""owned=
+for file do
+  case $file in {_OWNED}) owned=yes ;; esac
+done
+if [ -z "$owned" ]; then exec cat "$@"; fi
+code=0
+for file do
+  case $file in
+    {_OWNED})
+      if [ -f "$here/root$file" ]; then
+        cat "$here/root$file"
+      else
+        echo "cat: $file: No such file or directory" >&2
+        code=1
+      fi ;;
+    *) cat "$file" || code=1 ;;
+  esac
+done
+exit $code
+"""
+
+
+def _files(host: Host) -> Iterator[tuple[str, str]]:
+    """The files that the host has of its own; of the owned ones, all others do not exist."""
+    if host.hccn_conf is not None:
+        yield "/etc/hccn.conf", host.hccn_conf
+    yield (
+        "/etc/os-release",
+        'NAME="openEuler"\nVERSION="22.03 (LTS-SP4)"\nID="openEuler"\nVERSION_ID="22.03"\n'
+        'PRETTY_NAME="openEuler 22.03 (LTS-SP4)"\n',
+    )
+    yield (
+        "/usr/local/Ascend/driver/version.info",
+        f"Version={host.driver_version}\nascendhal_version=7.35.23\naicpu_version=1.0\n"
+        f"package_version={host.driver_version}\n",
+    )
+    yield (
+        "/usr/local/Ascend/firmware/version.info",
+        f"Version={host.firmware_version}\nfirmware_version=1.0\npackage_version={host.driver_version}\n",
+    )
+    toolkit = "/usr/local/Ascend/ascend-toolkit"
+    yield (
+        f"{toolkit}/latest/{host.architecture}-linux/ascend_toolkit_install.info",
+        f"package_name=Ascend-cann-toolkit\nversion={host.cann_version}\narch={host.architecture}\n"
+        f"os=linux\npath={toolkit}/{host.cann_version}/{host.architecture}-linux\n",
+    )
+
+
+def _hostname(host: Host) -> str:
+    return f"""case "$*" in
+  '' | -s | -f) echo {shlex.quote(host.name)} ;;
+  -i | -I) echo {host.nic_address} ;;
+  *) exec hostname "$@" ;;
+esac
+"""
+
+
+def _uname(host: Host) -> str:
+    kernel, machine = shlex.quote(host.kernel), shlex.quote(host.architecture)
+    return f"""case "$*" in
+  '' | -s) echo Linux ;;
+  -n) echo {shlex.quote(host.name)} ;;
+  -r) echo {kernel} ;;
+  -m) echo {machine} ;;
+  -sr) echo Linux {kernel} ;;
+  -srm) echo Linux {kernel} {machine} ;;
+  -a) echo Linux {shlex.quote(host.name)} {kernel} '#1 SMP' {machine} GNU/Linux ;;
+  *) exec uname "$@" ;;
+esac
+"""
+
+
+def _ip(host: Host) -> str:
+    address = f"{host.nic_address}/{host.nic_prefix_length}"
+    forever = "       valid_lft forever preferred_lft forever"
+    lines = [
+        f"1: lo    inet 127.0.0.1/8 scope host lo\\{forever}",
+        f"1: lo    inet6 ::1/128 scope host \\{forever}",
+        f"2: {host.nic}    inet {address} scope global {host.nic}\\{forever}",
+    ]
+    text = "\n".join(lines)
+    return f"""case "$*" in
+  '-o addr show') cat <<'END'
+{text}
+END
+  ;;
+  *) exec ip "$@" ;;
+esac
+"""

@@ -1,0 +1,242 @@
+"""Many hosts at a time: bounded width, a deadline for each, one outcome per job whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ascendctl.transport.contract import Deadlines, Failure, Job, Listener, Outcome, Sink, Transport
+from ascendctl.transport.lockout import REFUSALS_THAT_STOP_A_GROUP, LoginTally
+from ascendctl.transport.remote_text import one_line
+
+DEFAULT_WIDTH = 64
+OVERTIME_S = 5.0
+INTERRUPT_WAIT_S = 2.0
+
+
+def fan_out(
+    jobs: Sequence[Job],
+    transport_for: Callable[[Job], Transport],
+    sink_for: Callable[[Job], Sink],
+    *,
+    width: int = DEFAULT_WIDTH,
+    deadlines: Deadlines | None = None,
+    listener: Listener | None = None,
+    stop: threading.Event | None = None,
+) -> list[Outcome]:
+    """Run every job, at most ``width`` at a time; one outcome per job, in their order.
+
+    A host that hangs costs one slot until its deadline and nobody else anything; a transport that
+    overstays its deadline by `OVERTIME_S` is abandoned and its slot given to another thread. When
+    ``deadlines.run_s`` has passed, hosts under way end as ``timeout`` and the others as
+    ``not-attempted``. Three refused logins in a group without one accepted leave the group's hosts
+    that have not started ``not-attempted`` (see `lockout`). On Ctrl-C or ``stop``, hosts under way get
+    `INTERRUPT_WAIT_S` to end, all that were not finished are ``interrupted``, and what came is
+    returned: it is the caller who looks at ``stop`` to know. KeyboardInterrupt is not raised again;
+    ``stop`` is set instead.
+    """
+    run = _Run(
+        list(jobs), transport_for, sink_for, deadlines or Deadlines(), listener, stop or threading.Event()
+    )
+    return run.to_its_end(max(1, min(width, len(run.jobs))))
+
+
+class _Gate:
+    """A host's sink, shut once its outcome stands: an abandoned thread can no longer write to it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._open = True
+        self._fed = False
+
+    @property
+    def framed(self) -> bool:
+        return bool(getattr(self._sink, "framed", self._fed))
+
+    def feed(self, data: bytes, received_at: float) -> bool:
+        with self._lock:
+            self._fed = True
+            return self._sink.feed(data, received_at) if self._open else True
+
+    def shut(self) -> None:
+        with self._lock:
+            self._open = False
+
+
+class _Run:
+    def __init__(
+        self,
+        jobs: list[Job],
+        transport_for: Callable[[Job], Transport],
+        sink_for: Callable[[Job], Sink],
+        deadlines: Deadlines,
+        listener: Listener | None,
+        stop: threading.Event,
+    ) -> None:
+        self.jobs = jobs
+        self._transport_for = transport_for
+        self._sink_for = sink_for
+        self._deadlines = deadlines
+        self._listener = listener
+        self._stop = stop
+        self._started_at = time.monotonic()
+        self._changed = threading.Condition()
+        self._waiting = deque(range(len(jobs)))
+        self._running: dict[int, float] = {}
+        self._gates: dict[int, _Gate] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._tallies: dict[str, LoginTally] = {}
+
+    def to_its_end(self, width: int) -> list[Outcome]:
+        for _ in range(width if self.jobs else 0):
+            self._add_thread()
+        try:
+            self._supervise()
+        except KeyboardInterrupt:
+            self._stop.set()
+        if self._stop.is_set():
+            self._wind_up()
+        return [self._outcomes[index] for index in range(len(self.jobs))]
+
+    # --- the caller's thread ----------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        while not self._stop.is_set():
+            with self._changed:
+                if len(self._outcomes) == len(self.jobs):
+                    return
+                self._changed.wait(0.25)
+            self._abandon_overdue()
+
+    def _abandon_overdue(self) -> None:
+        now = time.monotonic()
+        with self._changed:
+            overdue = [index for index, since in self._running.items() if now >= self._overtime_ends(since)]
+        for index in overdue:
+            failure = Failure("timeout", "did not end at its deadline and was left behind")
+            if self._settle(index, Outcome(self.jobs[index].host, failure, None, now - self._since(index))):
+                self._add_thread()
+
+    def _overtime_ends(self, since: float) -> float:
+        end = since + self._deadlines.host_s
+        if self._deadlines.run_s is not None:
+            end = min(end, self._started_at + self._deadlines.run_s)
+        return end + OVERTIME_S
+
+    def _since(self, index: int) -> float:
+        return self._running.get(index, time.monotonic())
+
+    def _wind_up(self) -> None:
+        """After a stop: wait briefly for those under way, then settle everything that is open."""
+        until = time.monotonic() + INTERRUPT_WAIT_S
+        try:
+            with self._changed:
+                while self._running and time.monotonic() < until:
+                    self._changed.wait(0.1)
+        except KeyboardInterrupt:
+            pass  # asked twice: do not wait
+        for index, job in enumerate(self.jobs):
+            begun = index in self._gates
+            detail = "stopped while it was being asked" if begun else "the run was stopped before its turn"
+            self._settle(index, Outcome(job.host, Failure("interrupted", detail), None, 0.0))
+
+    # --- the workers ------------------------------------------------------------------------------
+
+    def _add_thread(self) -> None:
+        # Daemons: a thread that is wedged in a call nobody can end must not keep the program alive.
+        threading.Thread(target=self._work, name="ascendctl-host", daemon=True).start()
+
+    def _work(self) -> None:
+        while (index := self._take()) is not None:
+            job = self.jobs[index]
+            refusal = self._reason_not_to_start(job)
+            if refusal is not None:
+                self._settle(index, Outcome(job.host, refusal, None, 0.0))
+                continue
+            if not self._settle(index, self._ask(index, job)):
+                return  # it was abandoned, and another thread has taken its slot
+
+    def _take(self) -> int | None:
+        with self._changed:
+            return self._waiting.popleft() if self._waiting else None
+
+    def _reason_not_to_start(self, job: Job) -> Failure | None:
+        if self._stop.is_set():
+            return Failure("interrupted", "the run was stopped before its turn")
+        if self._run_left_s() <= 0.0:
+            detail = f"the run's limit of {self._deadlines.run_s:g} s passed before its turn"
+            return Failure("not-attempted", detail)
+        if self._tally(job).stopped:
+            group = f" of group {one_line(job.group)}" if job.group else ""
+            detail = (
+                f"{REFUSALS_THAT_STOP_A_GROUP} hosts{group} refused the login and none accepted it; "
+                "going on could lock the account"
+            )
+            return Failure("not-attempted", detail)
+        return None
+
+    def _ask(self, index: int, job: Job) -> Outcome:
+        started = time.monotonic()
+        host_s = min(self._deadlines.host_s, self._run_left_s())
+        try:
+            gate = _Gate(self._sink_for(job))
+            with self._changed:
+                self._gates[index] = gate
+                self._running[index] = started
+            self._tell(lambda listener: listener.started(job.host))
+            deadlines = replace(self._deadlines, host_s=host_s)
+            outcome = self._transport_for(job).run(job, gate, deadlines, self._stop)
+        except BaseException as error:
+            told = one_line(f"{type(error).__name__}: {error}")
+            failure = Failure("lost", f"ascendctl itself failed on this host ({told})", internal=True)
+            return Outcome(job.host, failure, None, time.monotonic() - started)
+        if outcome.failure is not None and outcome.failure.kind == "timeout" and self._run_left_s() <= 0.0:
+            detail = f"the run's limit of {self._deadlines.run_s:g} s passed ({outcome.failure.detail})"
+            return replace(outcome, failure=replace(outcome.failure, detail=detail))
+        return outcome
+
+    def _settle(self, index: int, outcome: Outcome) -> bool:
+        """Let the outcome stand, unless the job has one; whether it does."""
+        gate = self._gates.get(index)
+        if gate is not None:
+            gate.shut()
+        with self._changed:
+            if index in self._outcomes:
+                return False
+            self._outcomes[index] = outcome
+            self._running.pop(index, None)
+            self._changed.notify_all()
+        self._count_login(self.jobs[index], outcome)
+        self._tell(lambda listener: listener.finished(outcome))
+        return True
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        if self._listener is None:
+            return
+        try:
+            what(self._listener)
+        except Exception:
+            # Progress that cannot be shown must not cost a host its answers.
+            logging.getLogger(__name__).debug("the listener failed", exc_info=True)
+
+    # --- group and run ----------------------------------------------------------------------------
+
+    def _run_left_s(self) -> float:
+        if self._deadlines.run_s is None:
+            return float("inf")
+        return self._started_at + self._deadlines.run_s - time.monotonic()
+
+    def _tally(self, job: Job) -> LoginTally:
+        with self._changed:
+            return self._tallies.setdefault(job.group, LoginTally())
+
+    def _count_login(self, job: Job, outcome: Outcome) -> None:
+        if outcome.sent_at is not None:
+            self._tally(job).record(accepted=True)
+        elif outcome.failure is not None and outcome.failure.kind == "authentication":
+            self._tally(job).record(accepted=False)
