@@ -27,6 +27,7 @@ from ascendctl.probe.catalogue import BY_ID, COMMANDS
 from ascendctl.probe.frames import Answer, Frame
 from ascendctl.probe.script import allowed, build_script, new_nonce
 from ascendctl.results import HostNote, Run
+from ascendctl.topology.generation import ASCEND_TOOLS
 from ascendctl.transport.contract import Deadlines, Job, Listener, Outcome, Sink, Transport
 from ascendctl.transport.fanout import DEFAULT_WIDTH, fan_out
 
@@ -219,6 +220,10 @@ def _note(host: HostFacts) -> HostNote:
         )
         if reading.ok
     }
+    for name in ASCEND_TOOLS:
+        tool = host.tools.get(name)
+        if tool and tool.path:
+            details[name] = tool.path
     if system.addresses.value:
         details["addresses"] = ", ".join(
             f"{a.interface} {a.address}/{a.prefix_length}" for a in system.addresses.value

@@ -27,15 +27,21 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            print(f"ascendctl {__version__}")
+            raise typer.Exit
+
     @app.callback()
     def root(
         version: Annotated[
-            bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+            bool,
+            typer.Option(
+                "--version", help="Print the version and stop.", is_eager=True, callback=print_version
+            ),
         ] = False,
     ) -> None:
-        if version:
-            typer.echo(f"ascendctl {__version__}")
-            raise typer.Exit
+        del version
 
     for module in (verify, inventory, explain, parse, probe, report, sim, demo):
         module.register(app)

@@ -50,7 +50,7 @@ def _compare(run: Run, seeded: tuple[DemoFault, ...]) -> bool:
         for cell in run.results
         if cell.status not in (Status.PASS, Status.NOT_APPLICABLE, Status.SKIPPED)
     }
-    print("Seeded in this demo, and reported:")
+    print("\nSeeded in this demo, and reported:")
     exact = True
     for each in seeded:
         place = (each.check, each.fault.host, each.fault.device)
@@ -62,6 +62,6 @@ def _compare(run: Run, seeded: tuple[DemoFault, ...]) -> bool:
         print(f"  {'✔' if found else '✖'} {each.fault.kind} on {each.fault.host}{device} → {verdict}")
     for check, host, device_id in reported:
         print(f"  ✖ reported without having been seeded: {check} on {host} device {device_id}")
-    total = f"all {len(seeded)} seeded faults" if exact else "not what was seeded"
-    print(f"{total} reported, nothing else" if exact and not reported else f"{total}; see above")
-    return exact and not reported
+    exact = exact and not reported
+    print(f"all {len(seeded)} seeded faults reported, nothing else" if exact else "not what was seeded")
+    return exact
