@@ -27,17 +27,12 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    def print_version(wanted: bool) -> None:
-        if wanted:
-            print(f"ascendctl {__version__}")
-            raise typer.Exit
-
     @app.callback()
     def root(
         version: Annotated[
             bool,
             typer.Option(
-                "--version", help="Print the version and stop.", is_eager=True, callback=print_version
+                "--version", help="Print the version and stop.", is_eager=True, callback=_print_version
             ),
         ] = False,
     ) -> None:
@@ -46,6 +41,12 @@ def build_app() -> typer.Typer:
     for module in (verify, inventory, explain, parse, probe, report, sim, demo):
         module.register(app)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ascendctl {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
