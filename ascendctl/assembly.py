@@ -122,9 +122,6 @@ def _read_answer(command: Command, line: str, answer: Answer) -> Reading[Any]:
     if answer.killed:
         reason = f"had to be killed after {command.timeout_s} s"
         return Reading(ReadingStatus.TIMED_OUT, None, line, reason, evidence, code)
-    if answer.stderr.lstrip().startswith(b"sudo:") and not answer.stdout:
-        reason = "sudo refused to run it without a password"
-        return Reading(ReadingStatus.DENIED, None, line, reason, evidence, code)
     try:
         parsed = parse(line, answer.stdout, answer.stderr, code)
     except Exception as error:  # a parser's own fault must cost one cell, not the run
@@ -151,6 +148,8 @@ def _reach(record: HostRecord) -> Reach:
     capture, reach = record.capture, record.reach
     if capture.fatal:
         return Reach(ReachStatus.LOST, _FATAL_DETAILS.get(capture.fatal, capture.fatal), reach.via)
+    if capture.problem:
+        return Reach(ReachStatus.PROTOCOL, capture.problem, reach.via)
     if capture.overflow:
         return Reach(ReachStatus.LOST, "the host sent far more than any probe answers; it was cut off")
     if reach.status is ReachStatus.REACHED and not capture.complete:

@@ -77,6 +77,9 @@ def gather(
         sinks[job.host] = CaptureSink(nonce, on_frame=on_frame, on_bytes=on_bytes)
         return sinks[job.host]
 
+    if recorder:
+        waiting = Reach(ReachStatus.NOT_ATTEMPTED, "the run ended before this host was asked")
+        recorder.begin([HostRecord(host.name, expectation_of(host), waiting) for host in hosts])
     outcomes = fan_out(
         plan_jobs(hosts, nonce),
         lambda job: transport,

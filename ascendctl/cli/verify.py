@@ -130,12 +130,12 @@ def ask_and_judge(
     from ascendctl.transport.ssh import SshTransport
     from ascendctl.verify import gather, judge, now
 
+    started_at, started = now()
     try:
-        recorder = Recorder(record) if record else None
+        recorder = Recorder(record, waivers, started_at) if record else None
         passwords = None if local else resolve_passwords([host.endpoint for host in hosts])
     except (RecordingError, PasswordError) as error:
         raise Refused(str(error)) from error
-    started_at, started = now()
     with contextlib.ExitStack() as stack:
         ssh = stack.enter_context(SshTransport(passwords=passwords)) if passwords else None
         progress = stack.enter_context(Progress([host.name for host in hosts], quiet=quiet))
@@ -150,7 +150,7 @@ def ask_and_judge(
     for warning in ssh.warnings if ssh else ():
         print(f"ascendctl: {warning}", file=sys.stderr)
     if recorder:
-        recorder.finish(records, waivers, started_at)
+        recorder.finish(records)
     return judge(
         records,
         waivers,

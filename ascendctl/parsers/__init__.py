@@ -109,6 +109,8 @@ def _refusal(asked: Asked, output: Output, reader: Reader | None) -> tuple[Parse
         return None
     if nonblank(output.stderr):
         return ParseStatus.FAILED, f"it only complained: {quote(nonblank(output.stderr)[0].stripped)}"
+    if reader is not None and reader.empty_answers:
+        return None
     return ParseStatus.UNPARSED, "line 0: nothing was printed"
 
 

@@ -184,6 +184,7 @@ SHELL: tuple[ErrorText, ...] = (
         (r"(?:timeout|env|nohup): .*: Permission denied", "this user may not run the tool"),
         (r"(?:ba|da|a|k|z)?sh: .*: Permission denied", "this user may not run the tool"),
         (r"sudo: .*(?:password is required|a terminal is required).*", "sudo wants a password"),
+        (r"sudo: sorry, you must have a tty.*", "sudo's requiretty keeps it from running without a terminal"),
         (r".* is not in the sudoers file.*", "sudo does not allow this user"),
         (r"Sorry, user .* is not allowed to execute .*", "sudo does not allow this command"),
     ),

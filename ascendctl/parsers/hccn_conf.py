@@ -51,4 +51,4 @@ def _set(values: dict[str, str], name: str, value: str, line: Line) -> None:
         raise unparsed(line, f"{name} of this device was {values[name]} further up")
 
 
-READER = Reader(read_hccn_conf, foreign_text=True)
+READER = Reader(read_hccn_conf, foreign_text=True, blank_answers=True, empty_answers=True)

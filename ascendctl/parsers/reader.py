@@ -20,10 +20,11 @@ class Reader:
 
     ``whole_all_the_same``: whether an answer counts although the tool reports failure beside it.
     ``foreign_text``: the answer is somebody else's words, which may look like an error text.
-    ``blank_answers``: an answer of blank lines means something.
+    ``blank_answers``: an answer of blank lines means something; ``empty_answers``: one of no bytes does.
     """
 
     read: Callable[[Asked, Output], Any]
     whole_all_the_same: Callable[[Output], bool] = _never
     foreign_text: bool = False
     blank_answers: bool = False
+    empty_answers: bool = False

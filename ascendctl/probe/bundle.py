@@ -57,8 +57,10 @@ class Recording:
 class Recorder:
     """Writes a recording while answers arrive; folder 0700, files 0600."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, waivers: Sequence[Waiver], started_at: dt.datetime) -> None:
         self._directory = directory
+        self._waivers = waivers
+        self._started_at = started_at
         self._open: dict[str, BinaryIO] = {}
         self._lock = threading.Lock()
         try:
@@ -89,19 +91,29 @@ class Recorder:
         if stream is not None:
             stream.close()
 
-    def finish(self, hosts: Sequence[HostRecord], waivers: Sequence[Waiver], started_at: dt.datetime) -> None:
-        """Write the index; after this the folder can be replayed."""
+    def begin(self, hosts: Sequence[HostRecord]) -> None:
+        """Write down who will be asked, so that even a run that is killed accounts for every host."""
+        self._write_index(hosts, finished=False)
+
+    def finish(self, hosts: Sequence[HostRecord]) -> None:
+        """Write how reaching each host went; the recording is whole."""
         for host in list(self._open):
             self.close_host(host)
+        self._write_index(hosts, finished=True)
+
+    def _write_index(self, hosts: Sequence[HostRecord], *, finished: bool) -> None:
         index = {
             "format": FORMAT,
             "tool_version": __version__,
-            "started_at": started_at.isoformat(),
+            "started_at": self._started_at.isoformat(),
+            "finished": finished,
             "hosts": [_host_to_json(record) for record in hosts],
-            "waivers": [_waiver_to_json(waiver) for waiver in waivers],
+            "waivers": [_waiver_to_json(waiver) for waiver in self._waivers],
         }
-        with _open_private(self._directory / _INDEX) as stream:
+        draft = self._directory / f".{_INDEX}"
+        with _open_private(draft) as stream:
             stream.write(json.dumps(index, indent=1, ensure_ascii=True).encode())
+        draft.replace(self._directory / _INDEX)
 
 
 def load(directory: Path) -> Recording:
@@ -125,7 +137,7 @@ def load(directory: Path) -> Recording:
             )
         return Recording(
             started_at=dt.datetime.fromisoformat(index["started_at"]),
-            hosts=tuple(_host_from_json(entry, directory) for entry in index["hosts"]),
+            hosts=tuple(_host_from_json(entry, directory, index["finished"]) for entry in index["hosts"]),
             waivers=tuple(_waiver_from_json(entry) for entry in index["waivers"]),
         )
     except OSError as error:
@@ -195,7 +207,7 @@ def _host_to_json(record: HostRecord) -> dict[str, Any]:
     }
 
 
-def _host_from_json(entry: dict[str, Any], directory: Path) -> HostRecord:
+def _host_from_json(entry: dict[str, Any], directory: Path, finished: bool) -> HostRecord:
     expected, reach = entry["expectation"], entry["reach"]
     name = str(entry["name"])
     if "/" in name or name.startswith("."):
@@ -204,6 +216,10 @@ def _host_from_json(entry: dict[str, Any], directory: Path) -> HostRecord:
     capture = HostCapture()
     if stream.exists():
         capture = decode(stream.read_bytes(), clock_received_at=entry["clock_received_at"])
+    reached = Reach(ReachStatus(reach["status"]), reach["detail"], reach["via"], reach["internal"])
+    if not finished and capture.hello:
+        whole = capture.complete
+        reached = Reach(ReachStatus.REACHED) if whole else Reach(ReachStatus.LOST, "the run was cut off")
     return HostRecord(
         name=name,
         expectation=Expectation(
@@ -215,7 +231,7 @@ def _host_from_json(entry: dict[str, Any], directory: Path) -> HostRecord:
             group=expected["group"],
             tags=frozenset(expected["tags"]),
         ),
-        reach=Reach(ReachStatus(reach["status"]), reach["detail"], reach["via"], reach["internal"]),
+        reach=reached,
         capture=capture,
         sent_at=entry["sent_at"],
         duration_s=entry["duration_s"],

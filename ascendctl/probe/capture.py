@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ascendctl.probe.frames import (
     MAX_STREAM_BYTES,
+    SEVERAL_OUTPUTS,
     Answer,
     Fatal,
     Frame,
@@ -17,12 +18,15 @@ from ascendctl.probe.frames import (
     Skip,
     Target,
     Tool,
+    count_outputs,
 )
 
 
 @dataclass(frozen=True)
 class HostCapture:
     """The decoded answer of one host. ``complete``: its last frame came.
+
+    ``problem``: why the stream cannot be trusted; nothing else is kept of it then.
 
     ``clock_received_at``: the controller's wall clock when the ``clock`` answer arrived, which with the
     time the script was sent bounds the host's clock offset.
@@ -36,6 +40,7 @@ class HostCapture:
     hello: bool = False
     complete: bool = False
     overflow: bool = False
+    problem: str = ""
     preamble: bytes = b""
     clock_received_at: float | None = None
 
@@ -62,6 +67,7 @@ class CaptureSink:
         self._hello = False
         self._clock_received_at: float | None = None
         self._kept_bytes = 0
+        self._problem = ""
 
     @property
     def framed(self) -> bool:
@@ -83,6 +89,8 @@ class CaptureSink:
     def capture(self) -> HostCapture:
         """What has been learned so far; may be asked at any time."""
         with self._lock:
+            if problem := self._problem or self._decoder.problem:
+                return HostCapture(hello=self._hello, problem=problem)
             return HostCapture(
                 answers=dict(self._answers),
                 skips=dict(self._skips),
@@ -98,7 +106,8 @@ class CaptureSink:
 
     def _take(self, frame: Frame, received_at: float) -> None:
         if isinstance(frame, Answer):
-            self._answers[frame.command_id, frame.target] = frame
+            if self._answers.setdefault((frame.command_id, frame.target), frame) != frame:
+                self._problem = f"it holds two different answers to one command ({frame.command_id})"
             if frame.command_id == "clock":
                 self._clock_received_at = received_at
         elif isinstance(frame, Skip):
@@ -115,6 +124,8 @@ class CaptureSink:
 
 def decode(stream: bytes, *, clock_received_at: float | None = None) -> HostCapture:
     """A whole recorded or hand-carried stream, whatever its nonce."""
+    if count_outputs(stream) > 1:  # one behind the other: which of them is meant is not ours to guess
+        return HostCapture(hello=True, problem=SEVERAL_OUTPUTS)
     sink = CaptureSink(None)
     sink.feed(stream, clock_received_at or 0.0)
     return replace(sink.capture(), clock_received_at=clock_received_at)

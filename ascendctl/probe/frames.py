@@ -24,6 +24,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+PROTOCOL_VERSION = 1
+_HELLO = re.compile(rb"(?:^|\n)@([0-9a-zA-Z]{32}) hello \d+(\r?)\n")
+SEVERAL_OUTPUTS = "it holds more than one output of the probe; keep one output per host and file"
 # `timeout` exits 124 after TERM sufficed; 137 when KILL was needed; busybox's exits 143.
 _KILLED_CODES = frozenset({124, 137, 143})
 # A host that sends more than this is not answering the probe. 64 devices answer with some 2 MiB.
@@ -97,8 +100,16 @@ class Done:
 Frame = Answer | Skip | Tool | Note | Fatal | Hello | Done
 
 
+def count_outputs(stream: bytes) -> int:
+    """How many outputs of the probe begin in a stream, whatever their nonces."""
+    return len(_HELLO.findall(stream))
+
+
 class FrameDecoder:
-    """Decodes a stream as it arrives. ``nonce`` None: taken from the first ``hello`` line."""
+    """Decodes a stream as it arrives. ``nonce`` None: taken from the first ``hello`` line.
+
+    ``problem`` says why a stream must not be trusted (several outputs in one, a foreign version).
+    """
 
     def __init__(self, nonce: str | None = None) -> None:
         self._nonce = nonce
@@ -109,8 +120,10 @@ class FrameDecoder:
         self._stdout: bytes | None = None
         self._crlf = False
         self.preamble = b""
+        self._greeted = False
         self.complete = False
         self.overflow = False
+        self.problem = ""
 
     @property
     def finished(self) -> bool:
@@ -146,7 +159,7 @@ class FrameDecoder:
                 yield frame
 
     def _learn_nonce(self) -> bool:
-        found = re.search(rb"(?:^|\n)@([0-9a-zA-Z]{32}) hello \d+(\r?)\n", bytes(self._buffer))
+        found = _HELLO.search(self._buffer)
         if found is None:
             return False
         self._nonce = found[1].decode()
@@ -161,6 +174,19 @@ class FrameDecoder:
         if self._crlf:  # carried by hand through a terminal
             content = content.replace(b"\r\n", b"\n").removesuffix(b"\r")
         return content
+
+    def _hello(self, version: int, before: bytes) -> Hello:
+        if self._greeted:
+            self.problem = self.problem or SEVERAL_OUTPUTS
+        elif version != PROTOCOL_VERSION:
+            self.problem = (
+                f"it was made by a probe of version {version}, this ascendctl reads {PROTOCOL_VERSION}: "
+                "make it again with this version's 'probe script'"
+            )
+        else:
+            self.preamble = before
+        self._greeted = True
+        return Hello(version)
 
     def _frame(self, line: str, content: bytes) -> Frame | None:
         kind, _, rest = line.partition(" ")
@@ -184,8 +210,7 @@ class FrameDecoder:
             elif kind == "fatal":
                 return Fatal(rest)
             elif kind == "hello":
-                self.preamble = content
-                return Hello(int(words[0]))
+                return self._hello(int(words[0]), content)
             elif kind == "done":
                 self.complete = True
                 return Done()

@@ -22,8 +22,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from ascendctl.probe.catalogue import COMMANDS, Command, Impact, Scope
+from ascendctl.probe.frames import PROTOCOL_VERSION
 
-PROTOCOL_VERSION = 1
 # After TERM a tool gets this long before KILL.
 KILL_GRACE_S = 2
 # Tools of the driver that a non-login shell's PATH may lack, and where its installer puts them.

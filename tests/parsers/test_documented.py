@@ -466,6 +466,7 @@ ERROR_TEXTS: list[tuple[str, str, str, int | None, str]] = [
     (IP, "stderr", "timeout: failed to run command 'hccn_tool': No such file or directory", 127, "failed"),
     (IP, "stderr", "timeout: failed to run command 'hccn_tool': Permission denied", 126, "denied"),
     (IP, "stderr", "sudo: a password is required", 1, "denied"),
+    (IP, "stderr", "sudo: sorry, you must have a tty to run sudo", 1, "denied"),
     (CONF, "stderr", "cat: /etc/hccn.conf: No such file or directory", 1, "no-data"),
     (CONF, "stderr", "cat: can't open '/etc/hccn.conf': No such file or directory", 1, "no-data"),
     (CONF, "stderr", "cat: /etc/hccn.conf: Permission denied", 1, "denied"),
@@ -510,7 +511,9 @@ def test_a_killed_command_is_never_ok(command: str, code: int | None) -> None:
 
 @pytest.mark.parametrize("command", WHOLE)
 def test_an_empty_answer_is_never_ok(command: str) -> None:
-    assert parse(command, b"", b"", 0).status.value == "unparsed"
+    # An empty hccn.conf is a file that configures nothing; no tool's answer is empty.
+    expected = "no-data" if command == CONF else "unparsed"
+    assert parse(command, b"", b"", 0).status.value == expected
 
 
 @pytest.mark.parametrize("command", WHOLE)

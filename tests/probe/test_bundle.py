@@ -20,7 +20,7 @@ WAIVER = Waiver("link", frozenset({"node01"}), 3, dt.date(2026, 12, 1), "光模�
 
 
 def record_two(folder: Path) -> list[HostRecord]:
-    recorder = Recorder(folder)
+    recorder = Recorder(folder, [WAIVER], STARTED)
     sink = CaptureSink(NONCE, on_bytes=recorder.writer("node01"))
     sink.feed(STREAM[:50], 99.0)
     sink.feed(STREAM[50:], 100.5)
@@ -31,7 +31,7 @@ def record_two(folder: Path) -> list[HostRecord]:
         HostRecord("node01", expectation, Reach(ReachStatus.REACHED), sink.capture(), 99.5, 3.0),
         HostRecord("node02", Expectation(), Reach(ReachStatus.REFUSED, "refused", "bastion"), duration_s=0.1),
     ]
-    recorder.finish(records, [WAIVER], STARTED)
+    recorder.finish(records)
     return records
 
 
@@ -45,6 +45,22 @@ def test_round_trip_with_private_modes(tmp_path: Path) -> None:
     assert list(recording.hosts) == records
     assert recording.waivers == (WAIVER,)
     assert recording.started_at == STARTED
+
+
+def test_a_run_that_was_killed_accounts_for_every_host(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    recorder = Recorder(folder, [], STARTED)
+    names = ("done", "cut", "never")
+    waiting = Reach(ReachStatus.NOT_ATTEMPTED, "not yet")
+    recorder.begin([HostRecord(name, Expectation(), waiting) for name in names])
+    recorder.writer("done")(STREAM)
+    recorder.writer("cut")(STREAM[:-9])
+    recording = load(folder)
+    assert [(h.name, h.reach.status.value) for h in recording.hosts] == [
+        ("done", "reached"),
+        ("cut", "lost"),
+        ("never", "not-attempted"),
+    ]
 
 
 def test_hand_carried_outputs_are_hosts_by_file_name(tmp_path: Path) -> None:
@@ -65,7 +81,7 @@ def test_what_cannot_be_recorded_or_read_is_said(tmp_path: Path) -> None:
     used.mkdir()
     (used / "keep").write_text("x")
     with pytest.raises(RecordingError, match="not empty"):
-        Recorder(used)
+        Recorder(used, [], STARTED)
     with pytest.raises(RecordingError, match="is no folder"):
         load(tmp_path / "nowhere")
     empty = tmp_path / "empty"

@@ -92,6 +92,24 @@ def test_text_carried_through_a_terminal_is_read() -> None:
     assert capture.answers["clock", Target()].stdout == b"1.5\n"
 
 
+@pytest.mark.parametrize(
+    ("stream", "problem"),
+    [
+        (STREAM + STREAM, "more than one output"),
+        (STREAM[:-40] + STREAM.replace(NONCE.encode(), b"f" * 32), "more than one output"),
+        (STREAM + b"\n" + STREAM.replace(NONCE.encode(), b"f" * 32), "more than one output"),
+        (STREAM.replace(b"hello 1", b"hello 2"), "version 2"),
+        (STREAM.replace(mark("done"), answer("link 0 0 3 0 1", b"other") + mark("done")), "two different"),
+        (STREAM.replace(mark("done"), answer("clock - - - 0 1", b"1.5\n") + mark("done")), ""),
+        (STREAM + b"root@node01:~# exit\n", ""),
+    ],
+)
+def test_a_stream_that_cannot_be_trusted_gives_nothing(stream: bytes, problem: str) -> None:
+    capture = decode(stream)
+    assert problem in capture.problem
+    assert bool(capture.answers) == (problem == "")
+
+
 def test_a_host_that_floods_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_STREAM_BYTES", 1000)
     decoder = FrameDecoder(NONCE)
