@@ -32,6 +32,7 @@ _EVIDENCE_LIMIT_CHARACTERS = 4000
 
 _FATAL_DETAILS = {
     "no-timeout": "the host has no 'timeout' program (GNU coreutils), without which nothing is asked",
+    "temporary-folder-full": "the file system of its temporary folder (TMPDIR or /tmp) is full",
     "no-temporary-folder": "no temporary folder could be made on the host (TMPDIR or /tmp full or read-only)",
 }
 
@@ -44,11 +45,13 @@ def host_facts(record: HostRecord) -> HostFacts:
     mapping = read("mapping")
     npu_smi = read("npu-smi")
     tools = {name: ToolFacts(name, path) for name, path in capture.tools.items()}
-    accelerator = expected.accelerator or detect_accelerator(tools, mapping)
-    generation = expected.generation
-    if generation is None and accelerator is Accelerator.ASCEND:
-        generation = detect_generation(mapping, npu_smi)
     chips = mapping.value.chips if mapping.value is not None else ()
+    # What a host itself lists outweighs the inventory; that the two differ is npu-mapping's finding.
+    listed = Accelerator.ASCEND if chips else None
+    accelerator = listed or expected.accelerator or detect_accelerator(tools, mapping)
+    generation = expected.generation
+    if accelerator is Accelerator.ASCEND:
+        generation = detect_generation(mapping, npu_smi) or generation
     return HostFacts(
         host=record.name,
         expectation=expected,
@@ -147,11 +150,11 @@ def _reach(record: HostRecord) -> Reach:
     """The transport's word, made plainer by what the probe itself said."""
     capture, reach = record.capture, record.reach
     if capture.fatal:
-        return Reach(ReachStatus.LOST, _FATAL_DETAILS.get(capture.fatal, capture.fatal), reach.via)
+        return Reach(ReachStatus.CANNOT_PROBE, _FATAL_DETAILS.get(capture.fatal, capture.fatal))
     if capture.problem:
-        return Reach(ReachStatus.PROTOCOL, capture.problem, reach.via)
+        return Reach(ReachStatus.BAD_OUTPUT, capture.problem)
     if capture.overflow:
-        return Reach(ReachStatus.LOST, "the host sent far more than any probe answers; it was cut off")
+        return Reach(ReachStatus.CANNOT_PROBE, "it sent far more than any probe answers and was cut off")
     if reach.status is ReachStatus.REACHED and not capture.complete:
         return Reach(ReachStatus.LOST, "the host's answer ended before the probe's last line")
     return reach

@@ -432,6 +432,8 @@ class ReachStatus(str, Enum):
     LOST = "lost"  # reached, then the connection ended before the last answer
     NOT_ATTEMPTED = "not-attempted"  # the run ended, or the group was stopped, before its turn
     INTERRUPTED = "interrupted"
+    CANNOT_PROBE = "cannot-probe"  # logged in, but the host cannot run the probe (no space, no timeout)
+    BAD_OUTPUT = "bad-output"  # a hand-carried output that is none, is cut, or holds several
 
 
 @dataclass(frozen=True)
@@ -473,8 +475,9 @@ class DeviceFacts:
 class HostFacts:
     """All that is known of one host of the selection, also of one that never answered.
 
-    ``accelerator`` and ``generation`` are the inventory's word where given, else as detected; None
-    = could not be told. ``devices`` follow the host's own mapping and are empty when that failed.
+    ``accelerator`` and ``generation`` are what the host's own NPUs say, else the inventory's word
+    (``expectation``, which they may contradict), else as its tools tell; None = could not be told.
+    ``devices`` follow the host's own mapping and are empty when that failed.
     """
 
     host: str

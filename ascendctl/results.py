@@ -134,6 +134,7 @@ def summary(results: Iterable[Result]) -> dict[Status, int]:
 class HostNote:
     """One line about a host for a report's reader: what it is, not how it was judged.
 
+    ``answered``: whether anything came from it, be it only a part.
     ``details`` holds short texts such as driver, firmware, CANN and kernel versions, clock offset.
     """
 

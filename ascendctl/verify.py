@@ -240,7 +240,7 @@ def _note(host: HostFacts) -> HostNote:
         accelerator=host.accelerator.value if host.accelerator else None,
         generation=host.generation.value if host.generation else None,
         devices=len(host.devices),
-        answered=host.reach.status is ReachStatus.REACHED,
+        answered=host.reach.status is ReachStatus.REACHED or bool(host.tools),
         details=details,
     )
 

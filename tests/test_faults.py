@@ -53,6 +53,7 @@ ROWS = [
     row({("lldp", 1): "warn"}, kind="no-lldp", device=1),
     row({("tls", 4): "unknown"}, kind="tls-unreadable", device=4),
     row({("address", 5): "fail"}, kind="ip-missing", device=5),
+    row({("address", n): "fail" for n in range(16)}, only="a3", kind="ip-missing", value="live"),
     row({("address", 5): "fail"}, kind="wrong-netmask", device=5),
     row({("gateway", 6): "fail"}, kind="gateway-outside", device=6),
     row({("hccn-conf", 7): "fail"}, kind="hccn-conf-stale", device=7),

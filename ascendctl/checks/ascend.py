@@ -95,9 +95,29 @@ class AscendCheck(Check):
             evidence=reading.evidence,
         )
 
-    def unlearned(self, subject: Subject, what: str, reading: Reading[Any]) -> Result:
-        """The cell of a reading that did not end ``ok``: not-applicable, or not learned and why."""
+    def unlearned(
+        self, subject: Subject, what: str, reading: Reading[Any], *, must_be_offered: bool = False
+    ) -> Result:
+        """The cell of a reading that did not end ``ok``: not-applicable, or not learned and why.
+
+        ``must_be_offered``: every product of this kind has the command, so that a tool which says
+        otherwise has told nothing.
+        """
         status = reading.status
+        if status is ReadingStatus.UNSUPPORTED and must_be_offered:
+            known = advice("reading/must-be-offered")
+            return Unlearned(
+                self.id,
+                subject,
+                Status.UNKNOWN,
+                f"{what} could not be learned: this product must offer it, its tool says that it does not",
+                expected="an answer that can be read",
+                actual=_WORDS[status],
+                consequence=known.consequence,
+                remedy=known.remedy,
+                command=reading.command,
+                evidence=reading.evidence,
+            )
         if status is ReadingStatus.UNSUPPORTED:
             return self.not_applicable(subject, f"{what} is not offered by this product")
         known = advice(f"reading/{status.value}")
@@ -178,10 +198,10 @@ class RocePortCheck(DeviceCheck):
             return self.not_applicable(subject, f"RoCE is not expected here: {use.reason}")
         cell = self.judge_port(device, subject, host, cluster)
         if use.wanted is Wanted.CANNOT_TELL and cell.status in (Status.WARN, Status.FAIL):
-            return self.doubtful(cell, use.reason)
+            return self.doubtful(cell, use.reason, cause_of_doubt(device, cell.key, host))
         return cell
 
-    def doubtful(self, cell: Result, reason: str) -> Result:
+    def doubtful(self, cell: Result, reason: str, cause: CellKey | None) -> Result:
         """What becomes of a finding while it is not known whether RoCE is expected on the port."""
         return Unlearned(
             cell.check,
@@ -194,8 +214,17 @@ class RocePortCheck(DeviceCheck):
             remedy=advice("roce/cannot-tell").remedy,
             command=cell.command,
             evidence=cell.evidence,
-            cause=None if cell.check == "link" else CellKey("address", cell.subject),
+            cause=cause,
         )
+
+
+def cause_of_doubt(device: DeviceFacts, cell: CellKey, host: HostFacts) -> CellKey | None:
+    """The cell that, were it good, would tell whether RoCE is expected on the port."""
+    if device.ip.status is not ReadingStatus.NO_DATA:
+        return None if cell.check == "link" else CellKey("address", cell.subject)
+    if host.generation is None:
+        return CellKey("npu-mapping", host_subject(host.host))
+    return CellKey("hccn-conf", host_subject(host.host))
 
 
 def internal_error(check: str, subject: Subject, error: Exception) -> Result:

@@ -91,6 +91,7 @@ class _Causes:
         self._checks = {check.id: check for check in checks}
         self._owners = _owners(checks)
         self._roots: dict[CellKey, CellKey | None] = {}
+        self._open: set[CellKey] = set()
         self._keys_of: dict[tuple[str | None, str], list[CellKey]] = {}
         for key in self._cells:
             self._keys_of.setdefault((key.subject.host, key.check), []).append(key)
@@ -127,10 +128,17 @@ class _Causes:
     def _root_of(self, key: CellKey) -> CellKey | None:
         """The cell at the end of the chain of causes that starts here; None = nothing explains it."""
         if key not in self._roots:
-            self._roots[key] = None  # a circle of causes explains nothing
+            self._roots[key] = None
+            self._open.add(key)
             self._roots[key] = next(
-                (self._root_of(cause) or cause for cause in self._causes_of(self._cells[key])), None
+                (
+                    self._root_of(cause) or cause
+                    for cause in self._causes_of(self._cells[key])
+                    if cause not in self._open  # a circle of causes explains nothing
+                ),
+                None,
             )
+            self._open.remove(key)
         return self._roots[key]
 
     def _causes_of(self, cell: Result) -> Iterable[CellKey]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from ascendctl.checks.ascend import DeviceCheck
-from ascendctl.facts import ClusterFacts, DeviceFacts, HccnConfDevice, HostFacts, ReadingStatus
+from ascendctl.checks.ascend import DeviceCheck, cause_of_doubt
+from ascendctl.facts import ClusterFacts, DeviceFacts, HccnConfDevice, HostFacts, Reading, ReadingStatus
 from ascendctl.results import CellKey, Result, Status, Subject, host_subject
 from ascendctl.topology.addresses import unicast
 from ascendctl.topology.roce import Wanted, roce_use
@@ -15,8 +16,8 @@ class HccnConf(DeviceCheck):
     """/etc/hccn.conf is there and says the same as the running ports.
 
     What:
-        The file can be read and parsed; address, netmask, gateway and detect address of each device are
-        equal to the live ones wherever both exist, and every device with a live address has one in the
+        The file can be read and parsed; address, netmask, gateway and detect address of each device that
+        are in the file are set live and equal, and every device with a live address has one in the
         file. Other keys may be absent. On a host that uses no RoCE port the file is not needed.
     Why:
         The file states the intent, the tool the present. Ports are set from the file at a restart, and the
@@ -67,58 +68,84 @@ class HccnConf(DeviceCheck):
             return self.not_applicable(subject, f"RoCE is not expected here: {use.reason}")
         if host.hccn_conf.value is None:
             cause = CellKey(self.id, host_subject(host.host))
+            if use.wanted is Wanted.CANNOT_TELL and host.hccn_conf.status is ReadingStatus.NO_DATA:
+                cause = cause_of_doubt(device, CellKey(self.id, subject), host) or cause
             return self.depends(subject, "/etc/hccn.conf could not be read", cause)
-        kept = host.hccn_conf.value.devices.get(str(device.phy_id), HccnConfDevice())
-        live = device.ip.value
-        if live and kept.address is None:
+        entry = host.hccn_conf.value.devices.get(str(device.phy_id), HccnConfDevice())
+        address = device.ip.value
+        if address and entry.address is None:
             return self.found(
                 Status.FAIL,
                 subject,
                 "the port's address is not in /etc/hccn.conf",
                 advice_for="hccn-conf/not-kept",
-                expected=f"address_{device.phy_id}={live.address}",
+                expected=f"address_{device.phy_id}={address.address}",
                 actual="none",
                 reading=host.hccn_conf,
             )
-        pairs = list(_pairs(device, kept))
-        differing = [(key, wanted, seen) for key, wanted, seen in pairs if not _equal(wanted, seen)]
-        if differing:
-            names = ", ".join(key for key, _, _ in differing)
-            verb = "differs" if len(differing) == 1 else "differ"
+        wrong = [pair for pair in _pairs(device, entry) if not _equal(pair.live, pair.kept)]
+        if wrong:
             return self.found(
                 Status.FAIL,
                 subject,
-                f"{names} in /etc/hccn.conf {verb} from the live value",
+                _what_differs(wrong),
                 advice_for="hccn-conf/differs",
-                expected=", ".join(f"{key}_{device.phy_id}={wanted}" for key, wanted, _ in differing),
-                actual=", ".join(f"{key}_{device.phy_id}={seen}" for key, _, seen in differing),
+                expected=", ".join(f"{key}_{device.phy_id}={live or kept}" for key, live, kept in wrong),
+                actual=", ".join(
+                    f"{key}_{device.phy_id}={kept}" if live else f"{key}_{device.phy_id} not set live"
+                    for key, live, kept in wrong
+                ),
                 reading=host.hccn_conf,
             )
         for check, reading, value in (
-            ("address", device.ip, kept.address),
-            ("gateway", device.gateway, kept.gateway),
-            ("netdetect", device.netdetect, kept.netdetect),
+            ("address", device.ip, entry.address),
+            ("gateway", device.gateway, entry.gateway),
+            ("netdetect", device.netdetect, entry.netdetect),
         ):
             if value and not reading.ok and reading.status is not ReadingStatus.NO_DATA:
                 message = f"the live {check} to compare with is not known"
                 return self.depends(subject, message, CellKey(check, subject))
-        if not pairs:
+        if not any(_pairs(device, entry)):
             return self.passed(subject, "nothing is set, live or in the file, that could differ")
         return self.passed(subject, "the file says what is live")
 
 
-def _pairs(device: DeviceFacts, kept: HccnConfDevice) -> Iterator[tuple[str, str, str]]:
-    """Key, live value and file value, where both exist."""
-    live = {
-        "address": device.ip.value.address if device.ip.value else None,
-        "netmask": device.ip.value.netmask if device.ip.value else None,
-        "gateway": device.gateway.value.address if device.gateway.value else None,
-        "netdetect": device.netdetect.value.address if device.netdetect.value else None,
+class _Pair(NamedTuple):
+    """One thing that the file sets; ``live`` is empty where the port has none."""
+
+    key: str
+    live: str
+    kept: str
+
+
+def _what_differs(wrong: list[_Pair]) -> str:
+    parts = []
+    for set_live, one, several in (
+        (True, "differs from the live value", "differ from the live value"),
+        (False, "is not set live", "are not set live"),
+    ):
+        keys = [pair.key for pair in wrong if bool(pair.live) is set_live]
+        if keys:
+            parts.append(f"{', '.join(keys)} in /etc/hccn.conf {one if len(keys) == 1 else several}")
+    return "; ".join(parts)
+
+
+def _pairs(device: DeviceFacts, entry: HccnConfDevice) -> Iterator[_Pair]:
+    """What the file sets beside what is live; what could not be learned of the port is left out."""
+    live: dict[str, tuple[Reading[Any], str]] = {
+        "address": (device.ip, device.ip.value.address if device.ip.value else ""),
+        "netmask": (device.ip, device.ip.value.netmask if device.ip.value else ""),
+        "gateway": (device.gateway, device.gateway.value.address if device.gateway.value else ""),
+        "netdetect": (device.netdetect, device.netdetect.value.address if device.netdetect.value else ""),
     }
-    for key, value in live.items():
-        seen = getattr(kept, key)
-        if value and seen:
-            yield key, value, seen
+    for key, (reading, value) in live.items():
+        kept = getattr(entry, key)
+        if kept and (value or (reading.status is ReadingStatus.NO_DATA and kept != _NOT_SET)):
+            yield _Pair(key, value, kept)
+
+
+# What both the file and the tool may say where nothing is set.
+_NOT_SET = "0.0.0.0"
 
 
 def _equal(one: str, other: str) -> bool:

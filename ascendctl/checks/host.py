@@ -93,7 +93,7 @@ class Tools(AscendCheck):
 
     What:
         Both tools were found, their libraries load, the driver lets them in, and not every answer was
-        a refusal.
+        a refusal. A tool that gave no answer at all, as nothing could be asked of it, is not judged.
     Why:
         Every other check reads what these two tools print. A missing right or library path shows as
         a hundred strange answers otherwise.
@@ -112,19 +112,19 @@ class Tools(AscendCheck):
     after = ("reachable",)
 
     def judge_ascend(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
-        subject = host_subject(host.host)
-        if not host.tools and host.reach.status is not ReachStatus.REACHED:
-            unheard: Reading[None] = Reading(ReadingStatus.NOT_RECEIVED)
-            yield self.unlearned(subject, "which tools the host has", unheard)
-            return
-        missing = [name for name in ASCEND_TOOLS if not _present(host, name)]
-        trouble = None
-        if missing:
-            trouble = self._missing(host, missing)
-        trouble = trouble or self._libraries(host) or self._turned_away(host)
-        yield trouble or self.passed(subject, "hccn_tool and npu-smi are there and answer")
+        yield (
+            self._missing(host)
+            or self._not_named(host)
+            or self._libraries(host)
+            or self._turned_away(host)
+            or self._silent(host)
+            or self.passed(host_subject(host.host), "hccn_tool and npu-smi are there and answer")
+        )
 
-    def _missing(self, host: HostFacts, missing: list[str]) -> Result:
+    def _missing(self, host: HostFacts) -> Result | None:
+        missing = [name for name in ASCEND_TOOLS if name in host.tools and host.tools[name].path is None]
+        if not missing:
+            return None
         none_at_all = len(missing) == len(ASCEND_TOOLS)
         return self.found(
             Status.FAIL,
@@ -139,6 +139,12 @@ class Tools(AscendCheck):
                 evidence="\n".join(f"{name}: not in PATH nor the driver's folders" for name in missing),
             ),
         )
+
+    def _not_named(self, host: HostFacts) -> Result | None:
+        if all(name in host.tools for name in ASCEND_TOOLS):
+            return None
+        unheard: Reading[None] = Reading(ReadingStatus.NOT_RECEIVED)
+        return self.unlearned(host_subject(host.host), "which tools the host has", unheard)
 
     def _libraries(self, host: HostFacts) -> Result | None:
         for tool, readings in _answers(host).items():
@@ -175,12 +181,28 @@ class Tools(AscendCheck):
             )
         return None
 
+    def _silent(self, host: HostFacts) -> Result | None:
+        """A tool that is there and of which no answer came: whatever kept it from answering is the cause."""
+        subject = host_subject(host.host)
+        for tool, answers in _answers(host).items():
+            if answers:
+                continue
+            what = f"whether {tool} answers"
+            kept_back = (ReadingStatus.NOT_CALLED, ReadingStatus.NOT_RECEIVED)
+            for reading in _readings(host)[tool]:
+                if reading.status in kept_back:
+                    return self.unlearned(subject, what, reading)
+            message = f"{what} is not known, as nothing was asked of it"
+            return self.depends(subject, message, CellKey("npu-mapping", subject))
+        return None
+
 
 class Versions(AscendCheck):
     """The driver's version is known and not older than the stack supports.
 
     What:
-        The driver version can be read (from its version file, else from npu-smi) and is 24.1 or newer.
+        The driver version can be read (from its version file, else from npu-smi) and is 24.1 or newer. A
+        version file that is there, but not understood, leaves the version open.
         Firmware and CANN are shown where they can be read: on a bare host CANN often lives in
         containers only, so its absence says nothing.
     Why:
@@ -206,7 +228,18 @@ class Versions(AscendCheck):
             yield self.unlearned(subject, "the driver version", reading)
             return
         numbers = re.match(r"(\d+)\.(\d+)", version)
-        if numbers and tuple(map(int, numbers.groups())) < _OLDEST_DRIVER:
+        if numbers is None:
+            yield self.found(
+                Status.UNKNOWN,
+                subject,
+                f"the driver version {version!r} is not understood",
+                advice_for="versions/not-understood",
+                expected="a version such as 25.2.0",
+                actual=version,
+                reading=reading if reading.ok else host.npu_smi,
+            )
+            return
+        if tuple(map(int, numbers.groups())) < _OLDEST_DRIVER:
             yield self.found(
                 Status.WARN,
                 subject,
@@ -217,6 +250,9 @@ class Versions(AscendCheck):
                 reading=reading if reading.ok else host.npu_smi,
             )
             return
+        if reading.status is ReadingStatus.UNPARSED:
+            yield self.unlearned(subject, "the driver version", reading)
+            return
         others = (("firmware", host.system.firmware_version), ("CANN", host.system.cann_version))
         parts = [f"driver {version}", *(f"{name} {known.value}" for name, known in others if known.value)]
         yield self.passed(subject, ", ".join(parts))
@@ -225,12 +261,16 @@ class Versions(AscendCheck):
 _OLDEST_DRIVER = (24, 1)
 
 
-def _present(host: HostFacts, tool: str) -> bool:
-    return tool in host.tools and host.tools[tool].path is not None
-
-
 def _answers(host: HostFacts) -> dict[str, list[Reading[Any]]]:
     """What each tool answered, as far as it was called."""
+    return {
+        tool: [reading for reading in readings if reading.status not in _NO_ANSWER]
+        for tool, readings in _readings(host).items()
+    }
+
+
+def _readings(host: HostFacts) -> dict[str, list[Reading[Any]]]:
+    """Every reading that each tool was wanted for."""
     per_tool: dict[str, list[Reading[Any]]] = {
         "npu-smi": [host.mapping, host.npu_smi, host.topo],
         "hccn_tool": [],
@@ -238,10 +278,7 @@ def _answers(host: HostFacts) -> dict[str, list[Reading[Any]]]:
     for device in host.devices:
         per_tool["npu-smi"] += [device.health, device.hccs, device.spod]
         per_tool["hccn_tool"] += [*_port_readings(device)]
-    return {
-        tool: [reading for reading in readings if reading.status not in _NO_ANSWER]
-        for tool, readings in per_tool.items()
-    }
+    return per_tool
 
 
 def _port_readings(device: Any) -> Iterator[Reading[Any]]:

@@ -19,6 +19,7 @@ from ascendctl.facts import (
 from ascendctl.facts import NetHealth as HealthWord
 from ascendctl.results import CellKey, Result, Status, Subject
 from ascendctl.topology.addresses import (
+    IPV4_BITS,
     is_network_or_broadcast,
     port_segment,
     prefix_length,
@@ -28,6 +29,7 @@ from ascendctl.topology.addresses import (
     unicast,
 )
 from ascendctl.topology.majority import vote
+from ascendctl.topology.roce import Wanted, roce_use
 from ascendctl.topology.server import module_of, same_npu
 from ascendctl.topology.super_pod import in_super_pod
 
@@ -37,8 +39,8 @@ class Link(RocePortCheck):
 
     What:
         `hccn_tool -link -g` says UP, on every port where RoCE is expected: `scale_out: roce`, any A2
-        port, or an A3 port with an address. An A3 server that uses HCCS alone has no cable there, and
-        is not judged by it.
+        port, or an A3 port where a port of the server has an address, live or in /etc/hccn.conf. An A3
+        server that uses HCCS alone has no cable there, and is not judged by it.
     Why:
         Without a link nothing else about the port can be right; its other checks are then skipped.
     Consequence:
@@ -62,7 +64,9 @@ class Link(RocePortCheck):
     ) -> Result:
         link = device.link.value
         if link is None:
-            return self.unlearned(subject, "the link state", device.link)
+            return self.unlearned(
+                subject, "the link state", device.link, must_be_offered=_roce_port(device, host)
+            )
         if link.link_status is LinkStatus.UP:
             return self.passed(subject, "link is UP")
         return self.found(
@@ -82,9 +86,10 @@ class Address(RocePortCheck):
     What:
         Where RoCE is expected, the port has an IPv4 unicast address with a contiguous netmask; it is
         no network or broadcast address, outside the ranges that the driver keeps for virtual NICs, and used
-        once on the host. All ports of a host have the same netmask. A2: all ports of a server (of a module of
-        8) lie in one segment. A3: the two dies of one NPU should lie in different segments. The odd one out
-        is judged against the host's majority; a tie accuses both sides.
+        once on the host. Link-local addresses (169.254.x.x) are none; a netmask of 255.255.255.255 without
+        a gateway leads nowhere. All ports of a host have the same netmask. A2: all ports of a server (of a
+        module of 8) lie in one segment. A3: the two dies of one NPU should lie in different segments. The
+        odd one out is judged against the host's majority; a tie accuses both sides.
     Why:
         The vendor's address plan differs between A2 and A3, and a wrong address works for one job and
         breaks for the next.
@@ -109,7 +114,9 @@ class Address(RocePortCheck):
         if device.ip.status is ReadingStatus.NO_DATA:
             return self._wrong(device, subject, "no address is set", "missing", "an address", "none")
         if device.ip.value is None:
-            return self.unlearned(subject, "the address of the port", device.ip)
+            return self.unlearned(
+                subject, "the address of the port", device.ip, must_be_offered=_roce_port(device, host)
+            )
         facts = device.ip.value
         return (
             self._judge_alone(device, subject, host, facts)
@@ -126,8 +133,9 @@ class Address(RocePortCheck):
         ip, network = unicast(facts.address), segment(facts.address, facts.netmask)
         shown = f"{facts.address} netmask {facts.netmask}"
         if ip is None:
-            want = "an IPv4 unicast address"
-            return self._wrong(device, subject, "the address is no unicast address", "invalid", want, shown)
+            want = "an IPv4 unicast address, not link-local"
+            message = "the address is no unicast address that other hosts can reach"
+            return self._wrong(device, subject, message, "invalid", want, shown)
         if network is None or prefix_length(facts.netmask) is None:
             want = "a contiguous netmask"
             return self._wrong(device, subject, "the netmask is not contiguous", "netmask", want, shown)
@@ -135,6 +143,10 @@ class Address(RocePortCheck):
             want = f"a host address in {network}"
             message = "the address is the network or broadcast address of its segment"
             return self._wrong(device, subject, message, "invalid", want, shown)
+        if network.prefixlen == IPV4_BITS and device.gateway.status is ReadingStatus.NO_DATA:
+            message = "nothing else is in the port's segment, and no gateway leads out of it"
+            want = "a netmask that covers the segment"
+            return self._wrong(device, subject, message, "netmask", want, shown)
         kept = reserved_range(ip, host.generation, in_super_pod(host))
         if kept:
             message = "the address lies in a range reserved for virtual NICs"
@@ -224,8 +236,9 @@ class Gateway(RocePortCheck):
     """The gateway of each port lies in the port's segment, and is there where one is needed.
 
     What:
-        A gateway that is set is an address of the port's own segment, other than its own. None set is
-        a warning only if a port of another host lies in another segment.
+        A gateway that is set is an address of the port's own segment, other than its own and than the
+        segment's network and broadcast address. None set is a warning only if a port of another host lies
+        in another segment.
     Why:
         Ranks in other segments are reached through it; a gateway outside the segment is never used.
     Consequence:
@@ -267,6 +280,16 @@ class Gateway(RocePortCheck):
                 actual=seen,
                 reading=device.gateway,
             )
+        if is_network_or_broadcast(gateway, network):
+            return self.found(
+                Status.FAIL,
+                subject,
+                "the gateway is the network or broadcast address of the port's segment",
+                advice_for="gateway/network",
+                expected=f"a host address in {network}",
+                actual=seen,
+                reading=device.gateway,
+            )
         return self.passed(subject, "gateway lies in the port's segment")
 
     def _none_set(
@@ -294,10 +317,11 @@ class Netdetect(RocePortCheck):
     """The address that the device pings to judge its own network health.
 
     What:
-        A detect address is set, and is a unicast address outside the ranges of the virtual NICs.
+        A detect address is set, and is a unicast address outside the ranges of the virtual NICs, other
+        than the port's own.
     Why:
         Without it net_health stays at Init: the network was never measured. An address in a virtual
-        NIC's range can never answer.
+        NIC's range can never answer; the port's own always does, and proves nothing.
     Consequence:
         A broken network shows only when a job fails (EI0006).
     Remedy:
@@ -325,11 +349,14 @@ class Netdetect(RocePortCheck):
         if seen == "0.0.0.0":
             return self._found(Status.WARN, device, subject, "no detect address is set", "missing", seen)
         if ip is None:
-            message = "the detect address is no unicast address"
+            message = "the detect address is no unicast address that the port can reach"
             return self._found(Status.FAIL, device, subject, message, "invalid", seen)
         if reserved_range(ip, host.generation, in_super_pod(host)):
             message = "the detect address lies in a range reserved for virtual NICs"
             return self._found(Status.FAIL, device, subject, message, "invalid", seen)
+        if device.ip.value is not None and ip == unicast(device.ip.value.address):
+            message = "the detect address is the port's own address, so net_health measures nothing"
+            return self._found(Status.FAIL, device, subject, message, "own", seen)
         return self.passed(subject, "detect address is set")
 
     def _found(
@@ -340,7 +367,7 @@ class Netdetect(RocePortCheck):
             subject,
             message,
             advice_for=f"netdetect/{kind}",
-            expected="a unicast address outside the ranges of virtual NICs",
+            expected="a unicast address of another port or router, outside the ranges of virtual NICs",
             actual=actual,
             reading=device.netdetect,
         )
@@ -376,7 +403,9 @@ class NetHealth(RocePortCheck):
         self, device: DeviceFacts, subject: Subject, host: HostFacts, cluster: ClusterFacts
     ) -> Result:
         if device.net_health.value is None:
-            return self.unlearned(subject, "the network health", device.net_health)
+            return self.unlearned(
+                subject, "the network health", device.net_health, must_be_offered=_roce_port(device, host)
+            )
         word = device.net_health.value.net_health
         if word is HealthWord.SUCCESS:
             return self.passed(subject, "net_health is Success")
@@ -463,6 +492,11 @@ class Tls(DeviceCheck):
             return self.unlearned(subject, "the TLS switch", device.tls)
         switch = device.tls.value.tls_switch
         return self.passed(subject, f"TLS switch is {switch} ({'on' if switch else 'off'})")
+
+
+def _roce_port(device: DeviceFacts, host: HostFacts) -> bool:
+    """Whether the port surely carries RoCE: hccn_tool then has the commands that say how it is."""
+    return roce_use(device, host).wanted is Wanted.YES
 
 
 _NET_HEALTH = {

@@ -17,6 +17,7 @@ from ascendctl.results import Result, Status, Subject
 from ascendctl.topology import sdid
 from ascendctl.topology.addresses import unicast
 from ascendctl.topology.majority import vote
+from ascendctl.topology.roce import Wanted, roce_use
 from ascendctl.topology.super_pod import in_super_pod
 
 
@@ -44,7 +45,8 @@ class Vnic(DeviceCheck):
         self, device: DeviceFacts, subject: Subject, host: HostFacts, cluster: ClusterFacts
     ) -> Result:
         if not device.vnic.ok and device.vnic.status is not ReadingStatus.NO_DATA:
-            return self.unlearned(subject, "the virtual NIC", device.vnic)
+            offered = host.generation is Generation.A3 and in_super_pod(host) is True
+            return self.unlearned(subject, "the virtual NIC", device.vnic, must_be_offered=offered)
         vnic = device.vnic.value
         if vnic is None or unicast(vnic.address) is None:
             seen = vnic.address if vnic else "none"
@@ -85,7 +87,8 @@ class SpodInfo(DeviceCheck):
     What:
         `npu-smi info -t spod-info` gives an SDID whose parts are in range and name this NPU, chip and
         physical id; the Server Index is the SDID's and the same on all dies of the host; the vNIC address is
-        192.<server index>.<2 + die>.<199 - device>; no SDID appears twice on the host. A host whose
+        192.<server index>.<2 + die>.<199 - device>; no SDID appears twice on the host. The Super Pod ID is
+        valid and the same on all dies; a size of 0 or 4294967295 is a warning. A host whose
         dies all lack an SDID (4294967295) is in no super pod: HCCS cannot be used between hosts.
     Why:
         SDID, server index and vNIC are one identity; after a board was replaced they may disagree.
@@ -115,6 +118,7 @@ class SpodInfo(DeviceCheck):
             self._judge_sdid(device, subject, spod)
             or self._judge_against_host(device, subject, host, spod)
             or self._judge_vnic(device, subject, sdid.decode(spod.sdid).server_index)
+            or self._judge_size(device, subject, spod)
             or self.passed(subject, "the super pod identity agrees with itself")
         )
 
@@ -128,9 +132,7 @@ class SpodInfo(DeviceCheck):
         wrong_vnic = self._judge_vnic(device, subject, None)
         if wrong_vnic:
             return wrong_vnic
-        roce = host.expectation.scale_out is ScaleOut.ROCE or any(
-            other.ip.status is not ReadingStatus.NO_DATA for other in host.devices
-        )
+        roce = any(roce_use(other, host).wanted is not Wanted.NO for other in host.devices)
         alone = len(cluster.hosts) == 1
         lost = host.expectation.scale_out is ScaleOut.NONE or not (roce or alone)
         status = Status.FAIL if lost else Status.WARN
@@ -164,6 +166,11 @@ class SpodInfo(DeviceCheck):
             return self._wrong(
                 device, subject, message, str(parts.server_index), str(spod.server_index), "server-index"
             )
+        if spod.super_pod_id == sdid.INVALID:
+            message = "the Super Pod ID is invalid beside a valid SDID"
+            return self._wrong(
+                device, subject, message, "the id of the super pod", str(spod.super_pod_id), "super-pod-id"
+            )
         return None
 
     def _judge_against_host(
@@ -183,7 +190,11 @@ class SpodInfo(DeviceCheck):
             )
         for name, values, seen in (
             ("Server Index", {phy: facts.server_index for phy, facts in valid.items()}, spod.server_index),
-            ("Super Pod ID", {phy: facts.super_pod_id for phy, facts in valid.items()}, spod.super_pod_id),
+            (
+                "Super Pod ID",
+                {p: facts.super_pod_id for p, facts in valid.items() if facts.super_pod_id != sdid.INVALID},
+                spod.super_pod_id,
+            ),
         ):
             result = vote(values)
             if device.phy_id not in result.accused:
@@ -196,6 +207,19 @@ class SpodInfo(DeviceCheck):
                 want = str(result.value)
             return self._wrong(device, subject, message, want, str(seen), "server-index")
         return None
+
+    def _judge_size(self, device: DeviceFacts, subject: Subject, spod: SpodFacts) -> Result | None:
+        if spod.super_pod_size not in (0, sdid.INVALID):
+            return None
+        return self.found(
+            Status.WARN,
+            subject,
+            "the super pod size is not valid beside a valid SDID",
+            advice_for="spod-info/size",
+            expected="the size of the super pod",
+            actual=str(spod.super_pod_size),
+            reading=device.spod,
+        )
 
     def _judge_vnic(self, device: DeviceFacts, subject: Subject, server_index: int | None) -> Result | None:
         if device.vnic.value is None:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ascendctl.results import Result, Status
+from ascendctl.results import Result, Status, SubjectKind
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,19 @@ def apply_waivers(
 ) -> tuple[Result, ...]:
     """Turn waived failures into ``waived``; a failure whose only waivers have expired says so.
 
-    Only ``fail`` is waivable: a warning or something not looked at never becomes better by it.
+    Only ``fail`` is waivable: a warning or something not looked at never becomes better by it. What a
+    waived fault of a whole host hid was therefore not evaluated; on a device the fault was accepted
+    together with what it means for the same device.
     """
-    return tuple(_waive(result, waivers, today) for result in results)
+    judged = tuple(_waive(result, waivers, today) for result in results)
+    waived_hosts = {
+        result.key
+        for result in judged
+        if result.status is Status.WAIVED and result.subject.kind is not SubjectKind.DEVICE
+    }
+    return tuple(
+        replace(result, root_fails=False) if result.caused_by in waived_hosts else result for result in judged
+    )
 
 
 def _waive(result: Result, waivers: Sequence[WaiverRule], today: dt.date) -> Result:

@@ -26,6 +26,14 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain_topic)
 
 
+def _topics() -> list[str]:
+    """What the shell completes to."""
+    from ascendctl.checks.registry import BY_ID
+    from ascendctl.knowledge import CODES
+
+    return [*BY_ID, *CODES]
+
+
 def list_checks(
     format: Annotated[
         ListFormat, typer.Option("--format", help="Markdown gives the whole docs/checks.md.")
@@ -45,7 +53,10 @@ def list_checks(
 
 
 def explain_topic(
-    topic: Annotated[str, typer.Argument(help="A check id (link) or an error code (EI0006).")],
+    topic: Annotated[
+        str,
+        typer.Argument(help="A check id (link) or an error code (EI0006).", autocompletion=_topics),
+    ],
 ) -> None:
     """Tell what a check or an error code is about: why it matters and what to do."""
     from ascendctl.checks.registry import BY_ID

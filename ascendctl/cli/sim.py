@@ -87,7 +87,7 @@ def faults() -> None:
     from ascendctl.sim.kinds import KINDS, DeviceUse
 
     devices = {
-        DeviceUse.NEEDED: "DEVICE, or all",
+        DeviceUse.NEEDED: "DEVICE; all without one",
         DeviceUse.OPTIONAL: "DEVICE or host",
         DeviceUse.NONE: "host",
     }

@@ -32,6 +32,11 @@ _PRIVILEGE = (
 _READING = {
     "reading/no-data": Advice(_NOT_KNOWN, "Run the command by hand on the host and look at its answer."),
     "reading/unsupported": Advice("", ""),
+    "reading/must-be-offered": Advice(
+        _NOT_KNOWN,
+        "Run the command by hand on the host itself, outside containers and virtual machines; see that "
+        "driver, firmware and tools are of one release, and that `generation:` in the inventory is right.",
+    ),
     "reading/busy": Advice(
         _NOT_KNOWN,
         "Something else keeps calling the tool: find it (`ps -ef | grep hccn_tool`), then try again.",
@@ -119,6 +124,16 @@ _REACH = {
         "See whether the host restarted or sshd was ended (`last -x`, its system log), then run again.",
         "the connection was lost before the last answer",
     ),
+    "reach/cannot-probe": Advice(
+        _NOTHING_KNOWN,
+        "Mend what is named (free space in /tmp or set TMPDIR; install coreutils), then run again.",
+        "the host was reached but cannot run the probe",
+    ),
+    "reach/bad-output": Advice(
+        _NOTHING_KNOWN,
+        "Run `sh probe.sh > NAME.txt` on that host again and carry the whole file here, one output per file.",
+        "the file is no whole output of the probe script",
+    ),
     "reach/not-attempted": Advice(
         _NOTHING_KNOWN,
         "Run again for this host. After refused logins the rest of a group is not tried, so that no account "
@@ -162,6 +177,11 @@ _TOOLS = {
         "Find the container that was started with exclusive devices and end it, or run the checks inside it.",
         "the driver turned it away (-8020): a container holds the NPUs for itself",
     ),
+    "versions/not-understood": Advice(
+        _NOT_KNOWN,
+        "Look at /usr/local/Ascend/driver/version.info and the first line of `npu-smi info`; reinstall the "
+        "driver if neither names a release.",
+    ),
     "versions/old-driver": Advice(
         "The serving stack may fail at start or in its dispatch and combine operators.",
         "Upgrade driver and firmware with one HDK package (25.0 or newer for large expert parallelism), then "
@@ -178,6 +198,21 @@ _NPUS = {
     "npu-mapping/ambiguous": Advice(
         "Findings and ranks may be put on the wrong device.",
         "Restart the host; if the mapping stays like this, reinstall the driver.",
+    ),
+    "npu-mapping/not-the-inventory": Advice(
+        "The host is judged by what it is. Plans made from the inventory do not fit it: rank tables are "
+        "refused (EI0014) and ranks are missing (EI0015).",
+        "Correct `generation:` or `accelerator:` of the host in the inventory, or see whether its address "
+        "there leads to another server.",
+    ),
+    "npu-mapping/tables-differ": Advice(
+        "Findings and ranks may be put on the wrong device.",
+        "Compare `npu-smi info -m` with `npu-smi info` on the host; restart it, and if the two still differ "
+        "reinstall the driver.",
+    ),
+    "npu-mapping/generation": Advice(
+        "Which links, addresses and counts are right on this host is not known, so it cannot be called fit.",
+        "Set `generation:` for the host in the inventory: a2 for 910B, a3 for 910C.",
     ),
     "npu-mapping/unconfirmed": Advice(
         "Port checks of these devices may be about other devices, or about none.",
@@ -196,13 +231,15 @@ _NPUS = {
         "container or a "
         "partly used host set `npus:` in the inventory.",
     ),
+    "npu-count/ids": Advice(
+        "A whole part of the server is missing: ranks are missing or numbered otherwise than planned "
+        "(EI0014, EI0015).",
+        "Look for the other module with `lspci | grep d80` and in `dmesg`, power-cycle the server. For a "
+        "container or a partly used host set `npus:` in the inventory.",
+    ),
     "npu-count/tables-differ": Advice(
         "A device that is missing from one table cannot be used.",
         "Restart the host; if the tables still differ, the card is at fault.",
-    ),
-    "npu-count/not-known": Advice(
-        "A missing device would not be noticed.",
-        "Set `generation:` or `npus:` for the host in the inventory.",
     ),
     "npu-health/not-in-table": Advice(
         "The device cannot be opened: EJ0001.", f"Power-cycle the server. {_BOARD_FAULT}"
@@ -227,6 +264,10 @@ _NPUS = {
     "hccs-links/row": Advice(
         "Collectives inside the host fail (EI0010, EI0012) or take a much slower way.",
         f"Power-cycle the server. {_BOARD_FAULT}",
+    ),
+    "hccs-links/count": Advice(
+        "Collectives inside the host go over fewer links and are slowed down, or fail (EI0012).",
+        f"Power-cycle the server and look again with `npu-smi info -t hccs`. {_BOARD_FAULT}",
     ),
     "hccs-links/lanes": Advice(
         "Every collective inside the host is slowed down; a link that fails altogether ends jobs (EI0012).",
@@ -267,6 +308,10 @@ _PORTS = {
         "succeed from "
         "both dies, this may stay.",
     ),
+    "gateway/network": Advice(
+        "No router has this address; ranks in other segments cannot connect: EI0006.",
+        "Set it with `hccn_tool -i N -gateway -s gateway G` to the router's address in the port's segment.",
+    ),
     "gateway/outside": Advice(
         "The gateway is never used; ranks in other segments cannot connect: EI0006.",
         "Set it with `hccn_tool -i N -gateway -s gateway G` to an address of the port's segment.",
@@ -277,6 +322,12 @@ _PORTS = {
     ),
     "netdetect/missing": Advice(
         "net_health is never measured: a broken network shows only when a job fails (EI0006).",
+        "Set it to the gateway or another address that always answers: `hccn_tool -i N -netdetect -s "
+        "address A`.",
+    ),
+    "netdetect/own": Advice(
+        "The device pings itself: net_health says Success whatever the network is like, and a broken one "
+        "shows only when a job fails (EI0006).",
         "Set it to the gateway or another address that always answers: `hccn_tool -i N -netdetect -s "
         "address A`.",
     ),
@@ -375,6 +426,15 @@ _SCALE_UP = {
         "Set the server index in the management controller (Redfish) and restart the host; it goes wrong "
         "when a "
         "board is replaced.",
+    ),
+    "spod-info/super-pod-id": Advice(
+        _SAME_SUPER_POD,
+        "Set the super pod id in the management controller (Redfish) and restart the host.",
+    ),
+    "spod-info/size": Advice(
+        "Software that asks how large the super pod is gets no answer it can use.",
+        "Check the super pod settings in the management controller (Redfish), and that driver and firmware "
+        "are of one release.",
     ),
     "spod-info/vnic": Advice(
         "HCCL computes its peers' vNIC addresses and waits for the wrong one: EI0006.",

@@ -150,16 +150,17 @@ NPU_SMI: tuple[ErrorText, ...] = (
     ),
 )
 
+# GNU cat names itself as it was called, and the probe calls it by its absolute path.
 CAT: tuple[ErrorText, ...] = (
     *_texts(
         Stream.STDERR,
         ParseStatus.NO_DATA,
-        (r"cat: .*: No such file or directory", "the file does not exist"),
+        (r"(?:\S*/)?cat: .*: No such file or directory", "the file does not exist"),
     ),
     *_texts(
         Stream.STDERR,
         ParseStatus.DENIED,
-        (r"cat: .*: Permission denied", "this user may not read the file; read it as root or through sudo"),
+        (r"(?:\S*/)?cat: .*: Permission denied", "this user may not read the file; read it as root or through sudo"),
     ),
 )
 

@@ -2,19 +2,22 @@
 
 A recording holds ``recording.json`` (what was expected of each host and how reaching it went) and one
 ``NAME.probe`` per host with the bytes exactly as they came. A folder without ``recording.json`` is read
-as hand-carried outputs of ``ascendctl probe script``: each file is one host, named by its stem.
+as hand-carried outputs of ``ascendctl probe script``: each ``NAME.txt`` is one host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import errno
+import io
 import json
 import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ascendctl import __version__
 from ascendctl.facts import Accelerator, Expectation, Generation, Reach, ReachStatus, ScaleOut
@@ -46,22 +49,30 @@ class HostRecord:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a replay starts from. ``started_at`` decides which waivers had expired."""
+    """What a replay starts from. ``started_at`` decides which waivers had expired.
+
+    ``ignored``: names of files in a folder of hand-carried outputs that were not looked into.
+    """
 
     started_at: dt.datetime
     hosts: tuple[HostRecord, ...]
     waivers: tuple[Waiver, ...] = ()
     hand_carried: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class Recorder:
-    """Writes a recording while answers arrive; folder 0700, files 0600."""
+    """Writes a recording while answers arrive; folder 0700, files 0600.
+
+    A disk that fills up ends the recording, never the run: ``problem`` then says what happened.
+    """
 
     def __init__(self, directory: Path, waivers: Sequence[Waiver], started_at: dt.datetime) -> None:
         self._directory = directory
         self._waivers = waivers
         self._started_at = started_at
-        self._open: dict[str, BinaryIO] = {}
+        self.problem = ""
+        self._open: dict[str, io.FileIO] = {}
         self._lock = threading.Lock()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,12 +86,17 @@ class Recorder:
         """A function that keeps the host's bytes; the file appears with the first of them."""
 
         def write(data: bytes) -> None:
-            with self._lock:
-                stream = self._open.get(host)
-                if stream is None:
-                    stream = self._open[host] = _open_private(self._directory / f"{host}.probe")
-            stream.write(data)
-            stream.flush()
+            if self.problem:
+                return
+            try:
+                with self._lock:
+                    stream = self._open.get(host)
+                    if stream is None:
+                        stream = self._open[host] = _open_private(self._directory / f"{host}.probe")
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                self._give_up(error)
 
         return write
 
@@ -89,7 +105,8 @@ class Recorder:
         with self._lock:
             stream = self._open.pop(host, None)
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(OSError):  # what could not be written has been said already
+                stream.close()
 
     def begin(self, hosts: Sequence[HostRecord]) -> None:
         """Write down who will be asked, so that even a run that is killed accounts for every host."""
@@ -101,6 +118,9 @@ class Recorder:
             self.close_host(host)
         self._write_index(hosts, finished=True)
 
+    def _give_up(self, error: OSError) -> None:
+        self.problem = f"the recording in {self._directory} is incomplete: {error.strerror}"
+
     def _write_index(self, hosts: Sequence[HostRecord], *, finished: bool) -> None:
         index = {
             "format": FORMAT,
@@ -111,9 +131,13 @@ class Recorder:
             "waivers": [_waiver_to_json(waiver) for waiver in self._waivers],
         }
         draft = self._directory / f".{_INDEX}"
-        with _open_private(draft) as stream:
-            stream.write(json.dumps(index, indent=1, ensure_ascii=True).encode())
-        draft.replace(self._directory / _INDEX)
+        try:
+            with _open_private(draft) as stream:
+                stream.write(json.dumps(index, indent=1, ensure_ascii=True).encode())
+            draft.replace(self._directory / _INDEX)
+        except OSError as error:
+            self._give_up(error)
+            draft.unlink(missing_ok=True)
 
 
 def load(directory: Path) -> Recording:
@@ -147,19 +171,19 @@ def load(directory: Path) -> Recording:
 
 
 def _hand_carried(directory: Path) -> Recording:
-    files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not files:
-        raise RecordingError(f"{directory} holds no recording and no output of 'ascendctl probe script'")
-    by_name: dict[str, Path] = {}
-    for path in files:
-        if path.stem in by_name:
-            raise RecordingError(f"{by_name[path.stem]} and {path} would be the same host {path.stem!r}")
-        by_name[path.stem] = path
+    there = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    files = [path for path in there if path.suffix == ".txt" and path.is_file()]
+    hosts = tuple(_hand_carried_host(path.stem, path) for path in files)
+    if not any(host.capture.hello for host in hosts):
+        raise RecordingError(
+            f"{directory} holds neither a recording nor an output of 'ascendctl probe script' named NODE.txt"
+        )
     newest = max(path.stat().st_mtime for path in files)
     return Recording(
         started_at=dt.datetime.fromtimestamp(newest, dt.timezone.utc),
-        hosts=tuple(_hand_carried_host(name, path) for name, path in by_name.items()),
+        hosts=hosts,
         hand_carried=True,
+        ignored=tuple(path.name for path in there if path not in files),
     )
 
 
@@ -169,17 +193,17 @@ def _hand_carried_host(name: str, path: Path) -> HostRecord:
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
     if not capture.hello:
-        reach = Reach(ReachStatus.PROTOCOL, f"{path.name} holds no output of 'ascendctl probe script'")
+        reach = Reach(ReachStatus.BAD_OUTPUT, f"{path.name} holds no output of 'ascendctl probe script'")
     elif not capture.complete:
-        reach = Reach(ReachStatus.LOST, f"{path.name} ends before the probe's last line")
+        reach = Reach(ReachStatus.BAD_OUTPUT, f"{path.name} ends before the probe's last line")
     else:
         reach = Reach(ReachStatus.REACHED)
     return HostRecord(name, Expectation(), reach, capture)
 
 
-def _open_private(path: Path) -> BinaryIO:
+def _open_private(path: Path) -> io.FileIO:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return os.fdopen(descriptor, "wb")
+    return io.FileIO(descriptor, "wb")
 
 
 def _host_to_json(record: HostRecord) -> dict[str, Any]:

@@ -11,8 +11,9 @@ grandchild (the process group of ``timeout`` is killed after every command), and
 killed, or whose ``sudo`` or ``timeout`` never returns (a guard, one subshell per host that wakes once a
 second, interrupts the waiting). A tool that had to be killed is not called again on that host.
 
-SIGPIPE is ignored so that a lost connection is seen as a failed write: the script then removes its
-folder and ends, at the latest when the command that was running has reached its time-out.
+SIGPIPE is ignored so that a lost connection is seen as a failed write. Every other second the guard has
+the script write an empty line between frames; when that fails, the script kills the command that is
+running, removes its folder and ends.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ _TOOL_FOLDERS = ("/usr/local/Ascend/driver/tools", "/usr/local/sbin", "/usr/loca
 # Looked for besides the catalogue's own: tells a host with another accelerator.
 _ALSO_LOOKED_FOR = ("nvidia-smi",)
 _DRIVER_ENVIRONMENT = "/usr/local/Ascend/driver/bin/setenv.bash"
-# One answer's size: 512-byte blocks for ``ulimit -f``. The longest real answer is some 20 KiB.
-_ANSWER_LIMIT_BLOCKS = 1024
+# What is sent of one answer; the longest real one is some 20 KiB.
+_ANSWER_LIMIT_BYTES = 512 * 1024
+# What a flooding tool may put on the host's disk, in 512-byte blocks for ``ulimit -f``: 256 MiB. The
+# limit holds for whatever the tool writes, so it must leave room for a grown log file of its own.
+_FILE_LIMIT_BLOCKS = 512 * 1024
 _MAX_DEVICES = 64
 
 
@@ -62,7 +66,8 @@ def build_script(nonce: str, *, sudo: bool, commands: Sequence[Command] = COMMAN
             nonce=nonce,
             version=PROTOCOL_VERSION,
             sudo="1" if sudo else "",
-            blocks=_ANSWER_LIMIT_BLOCKS,
+            blocks=_FILE_LIMIT_BLOCKS,
+            bytes=_ANSWER_LIMIT_BYTES,
             grace=KILL_GRACE_S,
             folders=" ".join(_TOOL_FOLDERS),
             environment=_DRIVER_ENVIRONMENT,
@@ -113,25 +118,28 @@ quit() {{
 }}
 trap 'quit 129' HUP; trap 'quit 130' INT; trap 'quit 143' TERM
 trap 'stuck=1' USR1
+trap 'echo 2>/dev/null || quit 1' USR2
 say() {{ printf '\n@%s %s\n' "$n" "$*" 2>/dev/null || quit 1; }}
+full() {{ say fatal temporary-folder-full; quit 1; }}
 say hello {version}
 command -v timeout >/dev/null || {{ say fatal no-timeout; quit 1; }}
 d=$(command -p mktemp -d "${{TMPDIR:-/tmp}}/ascendctl.XXXXXXXX" 2>/dev/null) && cd "$d" \
   || {{ d=''; say fatal no-temporary-folder; quit 1; }}
 guard() {{ # wakes the script when a command is not over although timeout should have ended it
-  exec </dev/null >/dev/null 2>&1; trap - HUP INT TERM USR1; cd /; last='' age=0
+  exec </dev/null >/dev/null 2>&1; trap - HUP INT TERM USR1 USR2; cd /; last='' age=0 beat=''
   while command -p sleep 1; do
     kill -0 $$ || {{ command -p rm -rf -- "$d"; exit; }}
+    if [ -n "$beat" ]; then beat=''; kill -s USR2 $$; else beat=1; fi
     end=''; read -r c l end <"$d/w"
     [ "$end" = . ] || continue # caught while it is being rewritten
     [ "$c" = "$last" ] || {{ last=$c age=0; }}
     age=$((age+1)); [ "$age" -le $((l+{grace}+2)) ] || {{ age=0; echo "$c" >"$d/u"; kill -s USR1 $$; }}
   done
 }}
-echo start 9999 . >w
+{{ echo start 9999 . >w && printf '\n@%s stderr\n' "$n" >s && printf '\n@%s end\n' "$n" >z; }} 2>/dev/null \
+  || full
 guard &
 g=$!
-printf '\n@%s stderr\n' "$n" >s; printf '\n@%s end\n' "$n" >z
 libs=$( . {environment} >/dev/null 2>&1; printf %s "${{LD_LIBRARY_PATH-}}" )
 [ ! -r {environment} ] || {{ LD_LIBRARY_PATH=$libs; export LD_LIBRARY_PATH; }}
 find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
@@ -143,20 +151,20 @@ find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
 say note open-files-limit "$(ulimit -n)"
 say note user-id "$(command -p id -u)"
 run() {{ # root|user, limit in seconds, absolute tool, arguments
-  r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." >w
+  r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." >w 2>/dev/null || full
   if [ -n "$sudo" ] && [ "$r" = root ]; then
     sudo -n env "LD_LIBRARY_PATH=${{LD_LIBRARY_PATH-}}" LC_ALL=C timeout -k {grace} "$l" "$@" \
       </dev/null >"o$k" 2>"e$k" &
   else
     timeout -k {grace} "$l" "$@" </dev/null >"o$k" 2>"e$k" &
   fi
-  p=$!; wait "$p" 2>/dev/null; rc=$?
-  while [ -n "$stuck" ]; do
+  p=$!
+  while wait "$p" 2>/dev/null; rc=$?; [ $rc = 138 ] || [ $rc = 140 ]; do # a signal of the guard's
+    [ -n "$stuck" ] || continue
     stuck='' u=''; IFS= read -r u <u # which command the guard meant; it may just have ended
     [ "$u" != "$k.$tries" ] || {{ rc=137; kill -s KILL "$p" 2>/dev/null; break; }}
-    wait "$p" 2>/dev/null; rc=$?
   done
-  kill -s KILL -- "-$p" 2>/dev/null; p=''; echo idle 9999 . >w
+  kill -s KILL -- "-$p" 2>/dev/null; p=''; echo idle 9999 . >w 2>/dev/null || full
 }}
 ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
   at="$1 $2 $3 $4" id=$1 ph=$4 limit=$5 root=$6 again=$7 tool=$8; shift 8
@@ -164,29 +172,36 @@ ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
   [ -n "$1" ] || {{ say skip "$at" missing; return 1; }}
   k=$((k+1)) tries=0
   while :; do
-    tries=$((tries+1)) first=''; run "$root" "$limit" "$@"
-    IFS= read -r first <"o$k"
-    case $rc:$first in
-      11:*|*:*'busy, please try again'*) [ $tries -lt 5 ] || break; command -p sleep 0.$((tries*2));;
-      *) [ -n "$again" ] && [ $tries = 1 ] || break
-         case $first in *"$again"*) command -p sleep 2;; *) break;; esac;;
-    esac
+    tries=$((tries+1)); run "$root" "$limit" "$@"
+    if [ $rc = 11 ]; then # hccn_tool: another call holds its lock
+      [ $tries -lt 5 ] || break
+      command -p sleep 0.$((tries*2))
+    else
+      [ -n "$again" ] && [ $tries = 1 ] || break
+      case $(command -p head -c 200 "o$k" 2>/dev/null) in *"$again"*) command -p sleep 2;; *) break;; esac
+    fi
   done
-  printf '\n@%s begin %s %s %s\n' "$n" "$at" "$rc" "$tries" >"h$k"
+  printf '\n@%s begin %s %s %s\n' "$n" "$at" "$rc" "$tries" >"h$k" 2>/dev/null || full
   q="$q h$k o$k s e$k z"
   case $rc in 124|137|143) hung="$hung $tool=$id $ph;"; flush;; esac
   return 0
 }}
-flush() {{ [ -z "$q" ] || {{ command -p cat $q 2>/dev/null || quit 1; }}; q=''; }}
+flush() {{
+  [ -z "$q" ] || command -p head -q -c {bytes} $q 2>/dev/null || quit 1
+  for f in $q; do case $f in [oe]*) printf '' >"$f";; esac; done
+  q=''
+}}
 q='' hung='' ids=''
 """
 
-_READ_MAPPING = r"""then phy_column='' c_ids=0; while read -r a b c e f || [ -n "$a" ]; do
+# Shells read byte by byte: what is read must be short, whatever the tool printed.
+_READ_MAPPING = r"""then command -p head -c 65536 "o$k" >m 2>/dev/null || full
+phy_column='' c_ids=0; while read -r a b c e f || [ -n "$a" ]; do
   case "$a $f" in NPU*Phy-ID*) phy_column=1;; esac
   [ -n "$phy_column" ] || e=$c
   for w in "$a" "$b" "$c" "$e"; do case $w in ''|*[!0-9]*|?????*) continue 2;; esac; done
   c_ids=$((c_ids+1)); [ $c_ids -gt {limit} ] || ids="$ids $a:$b:$e"
-done <"o$k"
+done <m
 fi; flush"""
 
 _END = r"""say done

@@ -166,6 +166,11 @@ def fold_numbers(numbers: Iterable[int]) -> str:
     return ",".join(f"{low}-{high}" if high > low else f"{low}" for low, high in ranges)
 
 
+def numbers_masked(text: str) -> str:
+    """The text with the numbers in it masked: texts that are alike after this say the same thing."""
+    return _NUMBER.sub("\0", text)
+
+
 def _root(cell: Result, by_key: Mapping[CellKey, Result]) -> Result:
     """The cell that explains this one in the end, or as far as is known; itself where that runs in a ring."""
     root, seen = cell, {cell.key}
@@ -241,7 +246,9 @@ def _varied(texts: Sequence[str]) -> str:
         return distinct[0]
     if len({_NUMBER.sub("\0", text) for text in distinct}) > 1:
         return _listed(distinct)
-    slots = zip(*(_NUMBER.findall(text) for text in distinct), strict=True)
+    slots = list(zip(*(_NUMBER.findall(text) for text in distinct), strict=True))
+    if sum(len(set(slot)) > 1 for slot in slots) > 1:  # which number goes with which would be lost
+        return _listed(distinct)
     values = iter([_spread(list(dict.fromkeys(slot))) for slot in slots])
     return _NUMBER.sub(lambda _: next(values), distinct[0])
 

@@ -184,7 +184,8 @@ class Progress:
             failed = sum(self._done.values())
             missing = self._total - len(self._done)
         seconds = self._clock() - self._begun
-        words = f"asked {len(self._done)} of {self._total} hosts in {seconds:.1f} s"
+        hosts = "host" if self._total == 1 else "hosts"
+        words = f"asked {len(self._done)} of {self._total} {hosts} in {seconds:.1f} s"
         words += f", {failed} failed" if failed else ""
         return words + (f", {missing} not done" if missing else "")
 

@@ -28,7 +28,9 @@ MOST_PLACES = 4
 MOST_PLACE_CELLS = 60  # display width of places named beside the message; longer ones go below it
 
 
-def render_summary(run: Run, console: Console, *, strict: bool, exit_code: int) -> None:
+def render_summary(
+    run: Run, console: Console, *, strict: bool, exit_code: int, can_ask_again: bool = True
+) -> None:
     """Print the summary of a run. ``exit_code`` is the decision; ``strict``: warnings count as wrong.
 
     Bounded in length however many hosts there are; what is left out is counted, and it is said how
@@ -46,7 +48,34 @@ def render_summary(run: Run, console: Console, *, strict: bool, exit_code: int) 
     )
     _print_findings(screen, "Could not be looked at", folded.unlooked)
     _print_findings(screen, "Waived by the inventory", folded.waived)
-    _print_next(screen, folded)
+    _print_next(screen, folded, can_ask_again)
+
+
+def print_findings(console: Console, title: str, findings: Sequence[Finding]) -> None:
+    """A section of findings with all that is known of each, bounded as in the summary; none, no section."""
+    _print_findings(_Screen(console), title, findings)
+
+
+def print_heading(console: Console, title: str) -> None:
+    """The title of a section."""
+    _Screen(console).heading(title)
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """A line of text, wrapped where it is too long."""
+    _Screen(console).line(Text(shown(text), style=style))
+
+
+def print_marked(console: Console, status: Status, head: str, text: str) -> None:
+    """One line behind the mark of a status; its head is in the mark's colour."""
+    screen, mark = _Screen(console), _BY_STATUS[status]
+    prefix = Text.assemble("  ", screen.symbol(mark), " ")
+    screen.block(prefix, Text.assemble((shown(head), mark.style), "  ", shown(text)))
+
+
+def verdict_line(run: Run, folded: Folded, *, strict: bool, exit_code: int) -> str:
+    """The verdict in words, the summary's first line; ``folded`` is the run's results folded."""
+    return _verdict(run, folded, _marks_of_hosts(run), strict=strict, exit_code=exit_code)
 
 
 def percent_text(covered: Coverage) -> str:
@@ -327,12 +356,12 @@ def _print_finding(screen: _Screen, finding: Finding) -> None:
     where = "; ".join(_place_text(screen, place, 0) for place in places[:MOST_PLACES])
     short = len(places) <= MOST_PLACES and cell_len(where) <= MOST_PLACE_CELLS
     head = Text.assemble(
-        (f"{shown(finding.check)}  ", mark.style), (where if short else _extent(finding), "bold")
+        (f"{shown(finding.check)}  ", mark.style), (where if short else extent(finding), "bold")
     )
     screen.block(prefix, head.append(f": {shown(finding.message)}"))
     if not short:
         _print_places(screen, places)
-    for label, text in _details(finding):
+    for label, text in details(finding):
         screen.block(_label(label), Text(shown(text)))
 
 
@@ -346,8 +375,8 @@ def _print_places(screen: _Screen, places: Sequence[Place]) -> None:
         screen.block(label, Text(f"… and {_count(len(rest), 'more place')} ({cells})"))
 
 
-def _extent(finding: Finding) -> str:
-    """``179 devices on 158 hosts``."""
+def extent(finding: Finding) -> str:
+    """How far a finding reaches: ``179 devices on 158 hosts``."""
     hosts = _count(len(finding.hosts()), "host")
     kinds = Counter(cell.subject.kind for cell in finding.cells)
     if set(kinds) == {SubjectKind.HOST}:
@@ -360,7 +389,8 @@ def _label(text: str) -> Text:
     return Text.assemble((f"      {text:<9} ", "dim"))
 
 
-def _details(finding: Finding) -> Iterable[tuple[str, str]]:
+def details(finding: Finding) -> Iterable[tuple[str, str]]:
+    """What is told of a finding below its message: a label and its text, which may be a host's own."""
     expected, actual = finding.expected, finding.actual
     if actual:
         yield "seen", actual + (f" (expected {expected})" if expected else "")
@@ -404,7 +434,7 @@ def _place_text(screen: _Screen, place: Place, indent: int) -> str:
 # --- what to do next ------------------------------------------------------------------------------
 
 
-def _print_next(screen: _Screen, folded: Folded, most: int = 3) -> None:
+def _print_next(screen: _Screen, folded: Folded, can_ask_again: bool, most: int = 3) -> None:
     told = [*folded.findings, *folded.unlooked]
     if not told:
         return
@@ -414,7 +444,7 @@ def _print_next(screen: _Screen, folded: Folded, most: int = 3) -> None:
         for check in list(dict.fromkeys(finding.check for finding in told))[:most]
     ]
     hosts = fold_names({host for finding in told for host in finding.hosts()})
-    if hosts and cell_len(hosts) <= MOST_PLACE_CELLS:
+    if can_ask_again and hosts and cell_len(hosts) <= MOST_PLACE_CELLS:
         steps.append((f"ascendctl verify … --hosts {shlex.quote(hosts)}", "ask only these again"))
     steps.append(("ascendctl verify … --format json", "every cell with its evidence"))
     width = max(cell_len(command) for command, _ in steps)

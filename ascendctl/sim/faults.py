@@ -50,7 +50,8 @@ def _break(host: Host, fault: Fault) -> Host:
 def _break_dies(host: Host, fault: Fault) -> Host:
     change = _ON_DIES[fault.kind]
     dies = tuple(change(die, fault) if fault.device in (None, die.phy_id) else die for die in host.dies)
-    conf = hccn_conf_of(dies) if fault.kind in _ALSO_IN_HCCN_CONF else host.hccn_conf
+    also_in_conf = fault.kind in _ALSO_IN_HCCN_CONF and fault.value != "live"
+    conf = hccn_conf_of(dies) if also_in_conf else host.hccn_conf
     return replace(host, dies=dies, hccn_conf=conf)
 
 

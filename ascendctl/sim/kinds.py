@@ -89,7 +89,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("no-lldp", "the port hears no LLDP neighbour", "lldp"),
     Kind("tls-unreadable", "the TLS switch cannot be read", "tls"),
-    Kind("ip-missing", "no RoCE address is set, live or in hccn.conf", "address"),
+    Kind(
+        "ip-missing",
+        "no RoCE address is set, live or in hccn.conf (VALUE live: hccn.conf still has it)",
+        "address",
+        value_rule="live, or nothing",
+        accepts=_one_of("live"),
+    ),
     Kind(
         "wrong-netmask",
         "the netmask is VALUE, unlike its sibling ports, live and in hccn.conf",

@@ -272,7 +272,7 @@ for file do
       if [ -f "$here/root$file" ]; then
         cat "$here/root$file"
       else
-        echo "cat: $file: No such file or directory" >&2
+        echo "$0: $file: No such file or directory" >&2
         code=1
       fi ;;
     *) cat "$file" || code=1 ;;

@@ -15,6 +15,9 @@ from ascendctl.facts import AddressFacts, ClusterFacts, Generation
 # Every port is compared with every other of its host: the same few texts are read again and again.
 _remembered = lru_cache(maxsize=1 << 16)
 
+# A segment of this prefix length holds one address only.
+IPV4_BITS = 32
+
 _ALWAYS_RESERVED: tuple[IPv4Network, ...] = (IPv4Network("192.168.1.0/24"),)
 _RESERVED_A2 = (IPv4Network("192.168.2.0/24"),)
 _RESERVED_A3_ALONE = (IPv4Network("192.168.0.0/21"),)
@@ -23,12 +26,15 @@ _RESERVED_A3_SUPER_POD = (IPv4Network("192.0.0.0/8"),)
 
 @_remembered
 def unicast(text: str) -> IPv4Address | None:
-    """The address, or None where the text is no IPv4 address that one port can have."""
+    """The address, or None where the text is no IPv4 address by which other hosts reach one port.
+
+    Link-local ones (169.254/16) are none: no router passes them on, and no plan contains them.
+    """
     try:
         address = IPv4Address(text)
     except AddressValueError:
         return None
-    special = address.is_multicast or address.is_loopback or address.is_unspecified
+    special = address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local
     return None if special or int(address) >> 28 == 0xF or int(address) >> 24 == 0 else address
 
 

@@ -1,7 +1,8 @@
 """Which generation and which kind of accelerator a host has, read from its own tools' answers.
 
 Names as npu-smi prints them: A2 ``910B1``..``910B4``, ``910B2C`` (also with 16 devices: a count does
-not tell a generation); A3 ``Ascend910`` with a Phy-ID column, or a SoC name ``Ascend910_93xx``.
+not tell a generation); A3 ``Ascend910`` or ``Ascend910C`` with a Phy-ID column, or a SoC name
+``Ascend910_93xx``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ NVIDIA_TOOL = "nvidia-smi"
 
 _A2_NAME = re.compile(r"(?:Ascend ?)?910B\d?\w*(?:-\d+)?", re.IGNORECASE)
 _A3_NAME = re.compile(r"(?:Ascend ?)?910_93\w*", re.IGNORECASE)
-_A3_FAMILY_NAME = re.compile(r"Ascend ?910", re.IGNORECASE)
+_A3_FAMILY_NAME = re.compile(r"Ascend ?910|(?:Ascend ?)?910C", re.IGNORECASE)
 
 
 def detect_generation(mapping: Reading[MappingFacts], npu_smi: Reading[NpuSmiInfoFacts]) -> Generation | None:
@@ -28,12 +29,14 @@ def detect_generation(mapping: Reading[MappingFacts], npu_smi: Reading[NpuSmiInf
 def detect_accelerator(tools: Mapping[str, ToolFacts], mapping: Reading[MappingFacts]) -> Accelerator | None:
     """Ascend where its tools are or its NPUs answered, NVIDIA where only nvidia-smi is, else None.
 
-    ``tools``: what the probe looked for, by name. None is "cannot tell", never "no accelerator".
+    ``tools``: what the host named, by name; one that is not in it is not known, and concludes nothing.
+    None is "cannot tell", never "no accelerator".
     """
     present = {name for name, tool in tools.items() if tool.path}
     if mapping.ok or present.intersection(ASCEND_TOOLS):
         return Accelerator.ASCEND
-    return Accelerator.NVIDIA if NVIDIA_TOOL in present else None
+    without_ascend = all(name in tools for name in ASCEND_TOOLS)
+    return Accelerator.NVIDIA if NVIDIA_TOOL in present and without_ascend else None
 
 
 def _chips(

@@ -1,4 +1,4 @@
-"""Whether a port is meant to carry RoCE: the inventory's word, else what its address says."""
+"""Whether a port is meant to carry RoCE: the inventory's word, else what its address or its plan says."""
 
 from __future__ import annotations
 
@@ -37,5 +37,17 @@ def roce_use(device: DeviceFacts, host: HostFacts) -> RoceUse:
         # A port that lost its address must not pass for one that never had any.
         if any(other.ip.ok for other in host.devices):
             return RoceUse(Wanted.YES, "other ports of this server have an address")
-        return RoceUse(Wanted.NO, "no port of this server has a RoCE address, so HCCS is judged instead")
+        return _by_plan(host)
     return RoceUse(Wanted.CANNOT_TELL, "whether the port has an address is not known")
+
+
+def _by_plan(host: HostFacts) -> RoceUse:
+    """What /etc/hccn.conf says of a host of which no port has an address: a server may have lost them all."""
+    if host.hccn_conf.value is not None:
+        kept = host.hccn_conf.value.devices
+        planned = (kept.get(str(device.phy_id)) for device in host.devices)
+        if any(entry is not None and entry.address for entry in planned):
+            return RoceUse(Wanted.YES, "/etc/hccn.conf sets an address")
+    elif host.hccn_conf.status is not ReadingStatus.NO_DATA:
+        return RoceUse(Wanted.CANNOT_TELL, "whether /etc/hccn.conf sets an address is not known")
+    return RoceUse(Wanted.NO, "no port of this server has a RoCE address, so HCCS is judged instead")

@@ -19,6 +19,12 @@ def whole_server_counts(generation: Generation) -> tuple[int, ...]:
     return _WHOLE_SERVER[generation]
 
 
+def ids_of_a_whole_server(count: int, generation: Generation) -> tuple[range, range]:
+    """NPU ids and physical ids of a server whose ``count`` devices are all visible: both begin at 0."""
+    dies = 2 if generation is Generation.A3 else 1
+    return range(count // dies), range(count)
+
+
 def module_of(number: int) -> int:
     """The A2 module of an NPU id or physical id: equal modules are HCCS neighbours."""
     return number // DEVICES_PER_A2_MODULE

@@ -193,7 +193,7 @@ def test_without_a_mapping_device_checks_have_one_cell_each(
 ) -> None:
     cells = judge(replace(a2(), mapping=mapping, devices=()))
     assert cells[at("npu-mapping")].status is status
-    for check in ("npu-health", "hccs-links", "link", "address", "vnic", "spod-info", "tls"):
+    for check in ("npu-count", "npu-health", "hccs-links", "link", "address", "vnic", "spod-info", "tls"):
         cell = cells[at(check)]
         assert (cell.status, cell.caused_by) == (Status.SKIPPED, at("npu-mapping"))
         assert (cell.root_fails, cell.evaluated) == (evaluated, evaluated)
@@ -263,6 +263,57 @@ def test_a_connection_lost_at_once_explains_everything() -> None:
     cells = judge(host)
     assert cells.pop(at("reachable")).status is Status.UNKNOWN
     assert {(c.status, c.caused_by) for c in cells.values()} == {(Status.SKIPPED, at("reachable"))}
+
+
+@pytest.mark.parametrize(
+    ("heard", "status", "accelerator"),
+    [
+        pytest.param({}, Status.SKIPPED, None, id="none"),
+        pytest.param({"hccn_tool": "/bin/hccn_tool"}, Status.SKIPPED, f.Accelerator.ASCEND, id="first-found"),
+        pytest.param({"hccn_tool": None}, Status.FAIL, None, id="first-missing"),
+    ],
+)
+def test_a_connection_lost_before_the_tools_were_named(
+    heard: dict[str, str | None], status: Status, accelerator: f.Accelerator | None
+) -> None:
+    host = replace(
+        without_devices(a2(), NOT_RECEIVED, NOT_RECEIVED),
+        reach=f.Reach(ReachStatus.LOST),
+        accelerator=accelerator,
+        tools={name: f.ToolFacts(name, path) for name, path in heard.items()},
+        hccn_conf=NOT_RECEIVED,
+        system=f.SystemFacts(driver_version=NOT_RECEIVED),
+    )
+    tools = judge(host)[at("tools")]
+    assert tools.status is status
+    assert tools.caused_by == (at("reachable") if status is Status.SKIPPED else None)
+    if status is Status.FAIL:
+        assert "hccn_tool was not found" in tools.message
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fails"),
+    [pytest.param(UNPARSED, False, id="unparsed"), pytest.param(NO_DATA, True, id="no-npu")],
+)
+def test_a_tool_that_was_never_called_is_not_said_to_answer(mapping: f.Reading[Any], fails: bool) -> None:
+    cells = judge(replace(a2(), mapping=mapping, devices=()))
+    tools = cells[at("tools")]
+    assert (tools.status, tools.caused_by) == (Status.SKIPPED, at("npu-mapping"))
+    assert tools.evaluated is fails
+
+
+def test_two_checks_that_blame_each_other_have_one_cause() -> None:
+    refused = bad(f.ReadingStatus.FAILED, exit_code=127, evidence="npu-smi: no such thing")
+    cells = judge(replace(a2(), mapping=refused, devices=()))
+    assert cells[at("npu-mapping")].status is Status.UNKNOWN
+    assert cells[at("tools")].caused_by == at("npu-mapping")
+    assert cells[at("link")].caused_by == at("npu-mapping")
+
+
+def test_answers_that_never_came_are_the_connections_doing() -> None:
+    hccn = all_readings(NOT_RECEIVED, *HCCN_READINGS)
+    host = made(a2(), every(**hccn), set_host(reach=f.Reach(ReachStatus.LOST)))
+    assert judge(host)[at("tools")].caused_by == at("reachable")
 
 
 def test_a_command_that_hung_explains_what_was_not_called_after_it() -> None:
@@ -411,6 +462,31 @@ def test_waivers(waiver: WaiverRule, status: Status, text: str) -> None:
     assert cells[at("net-health", host, 3)].evaluated
     assert coverage(cells.values()).percent == 100.0
     assert exit_code(cells.values()) is (ExitCode.OK if status is Status.WAIVED else ExitCode.FOUND_WRONG)
+
+
+@pytest.mark.parametrize(
+    ("host", "check"),
+    [
+        pytest.param(
+            replace(
+                without_devices(a2(), TOOL_MISSING, TOOL_MISSING),
+                tools={"hccn_tool": f.ToolFacts("hccn_tool", None), "npu-smi": f.ToolFacts("npu-smi", None)},
+            ),
+            "tools",
+            id="tools",
+        ),
+        pytest.param(made(a2(), set_host(hccn_conf=NO_DATA)), "hccn-conf", id="hccn-conf"),
+        pytest.param(replace(a2(), mapping=NO_CHIPS, devices=()), "npu-mapping", id="npu-mapping"),
+    ],
+)
+def test_what_a_waived_fault_of_the_host_hid_was_not_looked_at(host: f.HostFacts, check: str) -> None:
+    cells = judge(host, waivers=[rule(check=check)])
+    root = at(check)
+    assert cells[root].status is Status.WAIVED
+    hidden = [cell for cell in cells.values() if cell.caused_by == root]
+    assert hidden
+    assert not any(cell.evaluated for cell in hidden)
+    assert exit_code(cells.values()) is ExitCode.NOT_ENOUGH
 
 
 def test_only_a_failure_can_be_waived() -> None:

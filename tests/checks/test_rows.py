@@ -5,6 +5,7 @@ Every other cell of the host must stay as it was on the healthy one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -118,12 +119,65 @@ def hccs(health: str = "OK", mode: int = 4, lanes: str = "1111") -> f.Reading[f.
     return ok(f.HccsFacts(health, (4,) * 6 + (mode,), ("1111",) * 6 + (lanes,), (224,) * 7))
 
 
+def every_mask(netmask: str) -> Change:
+    def change(host: f.HostFacts) -> f.HostFacts:
+        devices = tuple(
+            replace(d, ip=ok(f.AddressFacts(d.ip.value.address, netmask))) for d in host.devices if d.ip.value
+        )
+        return replace(host, devices=devices)
+
+    return change
+
+
 def vnic(text: str, status: f.LinkStatus = f.LinkStatus.UP) -> f.Reading[f.VnicFacts]:
     return ok(f.VnicFacts(status, text, "255.255.255.0"))
 
 
-def spod(sdid: int, server: int, pod: int = 0) -> f.Reading[f.SpodFacts]:
-    return ok(f.SpodFacts(sdid, 384, pod, server))
+def spod(sdid: int, server: int, pod: int = 0, size: int = 384) -> f.Reading[f.SpodFacts]:
+    return ok(f.SpodFacts(sdid, size, pod, server))
+
+
+def some_links(count: int, speed: int = 224) -> f.Reading[f.HccsFacts]:
+    return ok(f.HccsFacts("OK", (4,) * count, ("1111",) * count, (224,) * (count - 1) + (speed,)))
+
+
+def table_phy(npu: int, chip: int, phy: int) -> Change:
+    """The Phy-ID column of npu-smi info says something else."""
+
+    def change(host: f.HostFacts) -> f.HostFacts:
+        assert host.npu_smi.value
+        rows = tuple(
+            replace(r, phy_id=phy) if (r.npu_id, r.chip_id) == (npu, chip) else r
+            for r in host.npu_smi.value.devices
+        )
+        return replace(host, npu_smi=ok(replace(host.npu_smi.value, devices=rows)))
+
+    return change
+
+
+def only_devices(*numbers: int) -> Change:
+    """Only these devices of the host are there, under the ids that they had."""
+
+    def change(host: f.HostFacts) -> f.HostFacts:
+        assert host.mapping.value and host.npu_smi.value and host.topo.value
+        mapping = tuple(c for c in host.mapping.value.chips if c.npu_id in numbers)
+        rows = tuple(r for r in host.npu_smi.value.devices if r.npu_id in numbers)
+        matrix = host.topo.value
+        cells = tuple(tuple(matrix.cells[i][j] for j in numbers) for i in numbers)
+        return replace(
+            host,
+            devices=tuple(d for d in host.devices if d.npu_id in numbers),
+            mapping=ok(f.MappingFacts(mapping)),
+            npu_smi=ok(replace(host.npu_smi.value, devices=rows)),
+            topo=ok(f.TopoFacts(numbers, cells)),
+        )
+
+    return change
+
+
+def not_kept(**values: str | None) -> Change:
+    """Change what /etc/hccn.conf says of every device."""
+    return lambda host: made(host, *(keep(d.phy_id, **values) for d in host.devices))
 
 
 def tools(**paths: str | None) -> Change:
@@ -141,10 +195,19 @@ A3_ALONE = a3(server=None)
 BOX16 = a2(devices=16)
 PAIR = a2(devices=2)
 DOWN = ok(f.LinkFacts(f.LinkStatus.DOWN))
+HCCN_READINGS = ("link", "net_health", "ip", "netdetect", "gateway", "lldp", "vnic", "tls")
+PORT_CHECKS = ("net_health", "address", "netdetect", "gateway", "lldp", "vnic", "tls", "hccn_conf")
 LIBRARIES = bad(
     f.ReadingStatus.FAILED, exit_code=127, evidence="npu-smi: error while loading shared libraries: libx.so"
 )
-SDID_DEV4 = 7 << 22 | 2 << 18 | 0 << 16 | 4
+
+
+def own_sdid(phy: int) -> int:
+    """The SDID of a device of the A3 host here, which is server 7 of its super pod."""
+    return 7 << 22 | phy // 2 << 18 | phy % 2 << 16 | phy
+
+
+SDID_DEV4 = own_sdid(4)
 
 ROWS = [
     # link
@@ -182,9 +245,65 @@ ROWS = [
         gateway__5=(SKIPPED, "address"),
         hccn_conf__5=(SKIPPED, "address"),
     ),
+    row(
+        "a3-every-address-lost",
+        A3,
+        every(ip=NO_DATA),
+        **on_all("address", A3, (FAIL, "no address")),
+        **on_all("gateway", A3, (SKIPPED, "address")),
+        **on_all("hccn_conf", A3, (SKIPPED, "address")),
+    ),
+    row(
+        "a3-every-address-lost-and-links-down",
+        A3,
+        every(ip=NO_DATA, link=DOWN, netdetect=NO_DATA, gateway=NO_DATA),
+        **on_all("link", A3, (FAIL, "DOWN")),
+        **on_all("net_health", A3, (SKIPPED, "link")),
+        **on_all("lldp", A3, (SKIPPED, "link")),
+        **on_all("address", A3, (FAIL, "no address")),
+        **on_all("gateway", A3, (SKIPPED, "address")),
+        **on_all("netdetect", A3, (WARN, "no detect")),
+        **on_all("hccn_conf", A3, (SKIPPED, "address")),
+    ),
+    row(
+        "a3-plan-not-known",
+        A3_HCCS,
+        set_host(hccn_conf=UNPARSED),
+        device(2, link=DOWN, net_health=ok(f.NetHealthFacts(NetHealth.INIT))),
+        hccn_conf=(UNKNOWN, "line 3"),
+        **{
+            key: value
+            for check in ("address", "gateway", "netdetect", "hccn_conf")
+            for key, value in on_all(check, A3_HCCS, (SKIPPED, "line 3")).items()
+        },
+        **{
+            key: value
+            for check in ("link", "net_health", "lldp")
+            for key, value in on_all(check, A3_HCCS, (PASS, "")).items()
+        }
+        | {"link__2": (SKIPPED, "line 3"), "net_health__2": (SKIPPED, "line 3")},
+    ),
     row("link-unparsed", A2, device(0, link=UNPARSED), link__0=(UNKNOWN, "line 3")),
     row("link-busy", A2, device(0, link=BUSY), link__0=(UNKNOWN, "busy")),
-    row("link-unsupported", A2, device(0, link=UNSUPPORTED), link__0=(NA, "not offered")),
+    row("link-unsupported", A2, device(0, link=UNSUPPORTED), link__0=(UNKNOWN, "must offer")),
+    row(
+        "net-health-unsupported", A2, device(0, net_health=UNSUPPORTED), net_health__0=(UNKNOWN, "must offer")
+    ),
+    row(
+        "ip-unsupported",
+        A2,
+        device(0, ip=UNSUPPORTED),
+        address__0=(UNKNOWN, "must offer"),
+        gateway__0=(SKIPPED, "address"),
+        hccn_conf__0=(SKIPPED, "address"),
+    ),
+    row("a3-link-unsupported", A3, device(0, link=UNSUPPORTED), link__0=(UNKNOWN, "must offer")),
+    row("tls-unsupported", A2, device(0, tls=UNSUPPORTED), tls__0=(NA, "not offered")),
+    row(
+        "ports-unsupported-where-none-is-used",
+        A3_HCCS,
+        every(link=UNSUPPORTED, net_health=UNSUPPORTED),
+    ),
     row("link-denied", A2, device(0, link=DENIED), link__0=(UNKNOWN, "only root")),
     # net_health: the whole enumeration
     row("init", A2, net_health(NetHealth.INIT), net_health__3=(WARN, "never measured")),
@@ -205,7 +324,41 @@ ROWS = [
         lldp__1=(WARN, "no LLDP neighbour"),
     ),
     # netdetect
-    row("no-netdetect", A2, device(1, netdetect=NO_DATA), netdetect__1=(WARN, "no detect address")),
+    row(
+        "no-netdetect",
+        A2,
+        device(1, netdetect=NO_DATA),
+        keep(1, netdetect=None),
+        netdetect__1=(WARN, "no detect address"),
+    ),
+    row(
+        "netdetect-kept-but-not-set",
+        A2,
+        device(1, netdetect=NO_DATA),
+        netdetect__1=(WARN, "no detect address"),
+        hccn_conf__1=(FAIL, "netdetect in /etc/hccn.conf is not set live"),
+    ),
+    row(
+        "no-netdetect-spelled-out",
+        A2,
+        device(1, netdetect=NO_DATA),
+        keep(1, netdetect="0.0.0.0"),
+        netdetect__1=(WARN, "no detect address"),
+    ),
+    row(
+        "netdetect-link-local",
+        A2,
+        device(1, netdetect=ok(f.NetdetectFacts("169.254.9.9"))),
+        keep(1, netdetect=None),
+        netdetect__1=(FAIL, "no unicast"),
+    ),
+    row(
+        "netdetect-is-own-address",
+        A2,
+        device(1, netdetect=ok(f.NetdetectFacts("10.8.1.21"))),
+        keep(1, netdetect=None),
+        netdetect__1=(FAIL, "the port's own address"),
+    ),
     row(
         "netdetect-multicast",
         A2,
@@ -228,7 +381,27 @@ ROWS = [
         gateway__2=(FAIL, "outside"),
         hccn_conf__2=(SKIPPED, "gateway"),
     ),
-    row("no-gateway-needed", A2, every(gateway=NO_DATA)),
+    row("no-gateway-needed", A2, every(gateway=NO_DATA), not_kept(gateway=None)),
+    row(
+        "gateway-kept-but-not-set",
+        A2,
+        device(2, gateway=NO_DATA),
+        hccn_conf__2=(FAIL, "gateway in /etc/hccn.conf is not set live"),
+    ),
+    row(
+        "gateway-is-the-network",
+        A2,
+        device(2, gateway=ok(f.GatewayFacts("10.8.0.0", "eth2"))),
+        keep(2, gateway=None),
+        gateway__2=(FAIL, "network or broadcast"),
+    ),
+    row(
+        "gateway-is-the-broadcast",
+        A2,
+        device(2, gateway=ok(f.GatewayFacts("10.8.255.255", "eth2"))),
+        keep(2, gateway=None),
+        gateway__2=(FAIL, "network or broadcast"),
+    ),
     row(
         "gateway-is-own-address",
         A2,
@@ -243,6 +416,7 @@ ROWS = [
         device(4, ip=NO_DATA),
         address__4=(FAIL, "no address"),
         gateway__4=(SKIPPED, "address"),
+        hccn_conf__4=(SKIPPED, "address"),
     ),
     row(
         "a3-ip-missing-beside-ports-that-have-one",
@@ -250,6 +424,7 @@ ROWS = [
         device(4, ip=NO_DATA),
         address__4=(FAIL, "no address"),
         gateway__4=(SKIPPED, "address"),
+        hccn_conf__4=(SKIPPED, "address"),
     ),
     row(
         "wrong-netmask",
@@ -274,6 +449,22 @@ ROWS = [
         keep(4, address="127.0.0.1"),
         address__4=(FAIL, "unicast"),
         gateway__4=(SKIPPED, "address"),
+    ),
+    row(
+        "link-local",
+        A2,
+        address(4, "169.254.8.24"),
+        keep(4, address="169.254.8.24"),
+        address__4=(FAIL, "no unicast address"),
+        gateway__4=(SKIPPED, "address"),
+    ),
+    row(
+        "a3-nothing-else-in-the-segment",
+        A3,
+        every_mask("255.255.255.255"),
+        every(gateway=NO_DATA),
+        not_kept(netmask="255.255.255.255", gateway=None),
+        **on_all("address", A3, (FAIL, "nothing else is in")),
     ),
     row(
         "broadcast",
@@ -382,6 +573,8 @@ ROWS = [
         vnic__2=(WARN, "DOWN"),
     ),
     row("a3-vnic-none", A3, device(2, vnic=NO_DATA), vnic__2=(FAIL, "no address")),
+    row("a3-vnic-unsupported", A3, device(2, vnic=UNSUPPORTED), vnic__2=(UNKNOWN, "must offer")),
+    row("a3-alone-vnic-unsupported", A3_ALONE, device(2, vnic=UNSUPPORTED), vnic__2=(NA, "not offered")),
     row("vnic-unparsed", A3, device(2, vnic=UNPARSED), vnic__2=(UNKNOWN, "line 3")),
     # spod-info
     row("spod-one-invalid", A3, device(4, spod=spod(0xFFFFFFFF, 0xFFFFFFFF)), spod_info__4=(FAIL, "no SDID")),
@@ -415,6 +608,31 @@ ROWS = [
         A3,
         device(4, spod=spod(SDID_DEV4, 7, pod=1)),
         spod_info__4=(FAIL, "Super Pod ID differs"),
+    ),
+    row(
+        "spod-no-pod-id",
+        A3,
+        device(4, spod=spod(SDID_DEV4, 7, pod=0xFFFFFFFF)),
+        spod_info__4=(FAIL, "Super Pod ID is invalid"),
+    ),
+    row(
+        "spod-half-without-pod-id",
+        A3,
+        *(device(phy, spod=spod(own_sdid(phy), 7, pod=0xFFFFFFFF)) for phy in range(8)),
+        **{f"spod_info__{phy}": (FAIL, "Super Pod ID is invalid") for phy in range(8)},
+    ),
+    row(
+        "spod-no-server-index",
+        A3,
+        device(4, spod=spod(SDID_DEV4, 0xFFFFFFFF)),
+        spod_info__4=(FAIL, "not the one in the SDID"),
+    ),
+    row("spod-size-0", A3, device(4, spod=spod(SDID_DEV4, 7, size=0)), spod_info__4=(WARN, "size")),
+    row(
+        "spod-size-invalid",
+        A3,
+        device(4, spod=spod(SDID_DEV4, 7, size=0xFFFFFFFF)),
+        spod_info__4=(WARN, "size"),
     ),
     row("spod-vnic", A3, device(4, vnic=vnic("192.7.2.196")), spod_info__4=(FAIL, "vNIC address")),
     row("spod-unsupported", A3, device(4, spod=UNSUPPORTED), spod_info__4=(NA, "not offered")),
@@ -459,6 +677,12 @@ ROWS = [
     row(
         "health-unknown", A2, device(1, health=health(NpuHealth.UNKNOWN)), npu_health__1=(UNKNOWN, "UNKNOWN")
     ),
+    row(
+        "healthy-with-codes",
+        A2,
+        device(1, health=health(NpuHealth.OK, "80E01801")),
+        npu_health__1=(WARN, "80E01801"),
+    ),
     row("health-unsupported", A2, device(1, health=UNSUPPORTED)),
     row("health-unparsed", A2, device(1, health=UNPARSED), npu_health__1=(UNKNOWN, "line 3")),
     row(
@@ -478,7 +702,69 @@ ROWS = [
     row("table-unparsed", A2, set_host(npu_smi=UNPARSED), npu_count=(UNKNOWN, "line 3")),
     # count and mapping
     row("npus-given-more", A2, expect(npus=16), npu_count=(FAIL, "8 devices instead of 16")),
-    row("generation-unknown", A2, set_host(generation=None), npu_count=(UNKNOWN, "not known")),
+    row(
+        "generation-unknown",
+        A2,
+        set_host(generation=None),
+        npu_mapping=(UNKNOWN, "not recognised"),
+        npu_count=(SKIPPED, "not recognised"),
+        **on_all("hccs_links", A2, (SKIPPED, "not recognised")),
+        **on_all("spod_info", A2, (NA, "not offered")),
+    ),
+    row(
+        "generation-and-use-of-roce-unknown",
+        A3_HCCS,
+        set_host(generation=None),
+        device(2, link=DOWN),
+        device(3, link=UNSUPPORTED),
+        npu_mapping=(UNKNOWN, "not recognised"),
+        npu_count=(SKIPPED, "not recognised"),
+        hccn_conf=(WARN, "missing"),
+        **{
+            key: value
+            for check in ("hccs_links", "address", "gateway", "netdetect")
+            for key, value in on_all(check, A3_HCCS, (SKIPPED, "not recognised")).items()
+        },
+        **on_all("hccn_conf", A3_HCCS, (SKIPPED, "not recognised")),
+        **on_all("net_health", A3_HCCS, (PASS, "")),
+        **on_all("lldp", A3_HCCS, (PASS, "")),
+        **on_all("link", A3_HCCS, (PASS, ""))
+        | {"link__2": (SKIPPED, "not recognised"), "link__3": (NA, "not offered")},
+    ),
+    row(
+        "generation-unknown-but-count-given",
+        A2,
+        set_host(generation=None),
+        expect(npus=8),
+        device(1, hccs=hccs(lanes="1011")),
+        npu_mapping=(UNKNOWN, "not recognised"),
+        **on_all("hccs_links", A2, (SKIPPED, "not recognised")) | {"hccs_links__1": (FAIL, "lanes")},
+    ),
+    row(
+        "inventory-says-the-other-generation",
+        A3,
+        expect(generation=f.Generation.A2),
+        npu_mapping=(FAIL, "the inventory says a2, the host's chips are A3"),
+    ),
+    row(
+        "inventory-says-a3-of-an-a2-server",
+        A2,
+        expect(generation=f.Generation.A3),
+        npu_mapping=(FAIL, "the inventory says a3, the host's chips are A2"),
+    ),
+    row("inventory-says-the-same", A2, expect(generation=f.Generation.A2, accelerator=f.Accelerator.ASCEND)),
+    row(
+        "inventory-says-cpu",
+        A2,
+        expect(accelerator=f.Accelerator.CPU),
+        npu_mapping=(FAIL, "the inventory says cpu, the host has Ascend NPUs"),
+    ),
+    row(
+        "table-and-mapping-disagree",
+        A3,
+        table_phy(1, 0, 9),
+        npu_mapping=(FAIL, "physical id"),
+    ),
     row(
         "mapping-twice",
         A2,
@@ -495,6 +781,18 @@ ROWS = [
     # hccs
     row("lanes", A2, device(1, hccs=hccs(lanes="1011")), hccs_links__1=(FAIL, "lanes are down")),
     row("lane-mode", A2, device(1, hccs=hccs(mode=2)), hccs_links__1=(FAIL, "lanes are down")),
+    row("a-link-missing", A2, device(1, hccs=some_links(6)), hccs_links__1=(FAIL, "6 HCCS links")),
+    row(
+        "a-link-without-speed",
+        A2,
+        device(1, hccs=some_links(7, speed=0)),
+        hccs_links__1=(FAIL, "lanes are down"),
+    ),
+    row(
+        "dies-with-other-link-counts",
+        A3,
+        *(device(phy, hccs=some_links(6)) for phy in range(1, 16, 2)),
+    ),
     row("hccs-nok", A2, device(1, hccs=hccs("NOK")), hccs_links__1=(FAIL, "NOK")),
     row("hccs-without-lanes", A3, every(hccs=ok(f.HccsFacts("OK", (), (), ())))),
     row("hccs-half-unsupported", A2, every(hccs=UNSUPPORTED)),
@@ -507,9 +805,26 @@ ROWS = [
     row(
         "no-hccs-product",
         A2,
+        set_host(generation=None),
         every(hccs=UNSUPPORTED),
         all_topo("SYS"),
+        npu_mapping=(UNKNOWN, "not recognised"),
+        npu_count=(SKIPPED, "not recognised"),
         **on_all("hccs_links", A2, (NA, "no HCCS")),
+    ),
+    row(
+        "every-hccs-link-lost",
+        A2,
+        every(hccs=UNSUPPORTED),
+        all_topo("SYS"),
+        **on_all("hccs_links", A2, (FAIL, "no HCCS link")),
+    ),
+    row(
+        "hccs-not-offered-at-all",
+        A2,
+        set_host(topo=UNSUPPORTED),
+        every(hccs=UNSUPPORTED),
+        **on_all("hccs_links", A2, (UNKNOWN, "must offer")),
     ),
     row(
         "matrix-unparsed",
@@ -533,9 +848,34 @@ ROWS = [
     # tools
     row("hccn-tool-missing", A2, tools(hccn_tool=None), tools=(FAIL, "hccn_tool was not found")),
     row("no-tool", A2, tools(hccn_tool=None, npu_smi=None), tools=(FAIL, "no Ascend tools")),
+    row(
+        "first-call-of-hccn-tool-hangs",
+        PAIR,
+        expect(npus=2),
+        every(**dict.fromkeys(HCCN_READINGS, not_called("link", 0))),
+        device(0, link=TIMED_OUT),
+        npu_count=(PASS, "2 devices"),
+        tools=(SKIPPED, "link of device 0"),
+        link__0=(UNKNOWN, "killed after 10 s"),
+        **{
+            f"{check}__{phy}": (SKIPPED, "killed after 10 s")
+            for phy in range(2)
+            for check in (*PORT_CHECKS, "link")
+            if (check, phy) != ("link", 0)
+        },
+    ),
     # versions
     row("old-driver", A2, versions(ok("23.0.6")), versions=(WARN, "23.0.6 is old")),
     row("driver-from-table", A2, versions(NO_DATA)),
+    row("driver-file-unparsed", A2, versions(UNPARSED), versions=(UNKNOWN, "line 3")),
+    row(
+        "driver-file-unparsed-and-old",
+        A2,
+        versions(UNPARSED),
+        set_host(npu_smi=ok(replace(A2.npu_smi.value, version="23.0.6"))),
+        versions=(WARN, "23.0.6 is old"),
+    ),
+    row("odd-driver", A2, versions(ok("trunk")), versions=(UNKNOWN, "trunk")),
     row("release-candidate", A2, versions(ok("24.1.rc2"))),
     row(
         "no-version",
@@ -666,3 +1006,26 @@ def test_a_part_of_a_server_fails_until_the_inventory_says_so() -> None:
     assert found.status is FAIL
     assert "npus:" in found.remedy
     assert judge(made(part, expect(npus=3)))[at("npu-count", part)].status is PASS
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status"),
+    [
+        pytest.param(range(16), PASS, id="both-modules"),
+        pytest.param(range(8), PASS, id="first-module"),
+        pytest.param(range(8, 16), FAIL, id="second-module"),
+        pytest.param((*range(7), 8), FAIL, id="one-of-the-other-module"),
+    ],
+)
+def test_a_whole_server_counts_its_devices_from_0(numbers: Iterable[int], status: Status) -> None:
+    host = made(BOX16, only_devices(*numbers))
+    found = judge(host)[at("npu-count", host)]
+    assert found.status is status
+    assert status is PASS or ("NPU ids" in found.actual and "npus:" in found.remedy)
+    assert judge(made(host, expect(npus=len(host.devices))))[at("npu-count", host)].status is PASS
+
+
+def test_a_server_that_renumbered_what_is_left_shows_it_by_its_npu_ids() -> None:
+    host = made(BOX16, only_devices(*range(8, 16)))
+    renumbered = tuple(replace(d, phy_id=d.phy_id - 8) for d in host.devices)
+    assert judge(replace(host, devices=renumbered))[at("npu-count")].actual.startswith("NPU ids 8-15")

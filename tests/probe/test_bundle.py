@@ -66,14 +66,16 @@ def test_a_run_that_was_killed_accounts_for_every_host(tmp_path: Path) -> None:
 def test_hand_carried_outputs_are_hosts_by_file_name(tmp_path: Path) -> None:
     (tmp_path / "node01.txt").write_bytes(STREAM)
     (tmp_path / "node02.txt").write_bytes(STREAM[:-5])
+    (tmp_path / "notes.md").write_text("carried on Monday")
     (tmp_path / "node03.txt").write_bytes(b"bash: probe.sh: No such file or directory\n")
     recording = load(tmp_path)
     assert recording.hand_carried
     assert [(h.name, h.reach.status.value) for h in recording.hosts] == [
         ("node01", "reached"),
-        ("node02", "lost"),
-        ("node03", "protocol"),
+        ("node02", "bad-output"),
+        ("node03", "bad-output"),
     ]
+    assert recording.ignored == ("notes.md",)
 
 
 def test_what_cannot_be_recorded_or_read_is_said(tmp_path: Path) -> None:
@@ -86,7 +88,8 @@ def test_what_cannot_be_recorded_or_read_is_said(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(RecordingError, match="holds no recording"):
+    (empty / "inventory.txt").write_text("hosts: []")
+    with pytest.raises(RecordingError, match="holds neither a recording"):
         load(empty)
 
 

@@ -22,7 +22,19 @@ from ascendctl.topology.generation import detect_accelerator, detect_generation
 from ascendctl.topology.majority import vote
 from ascendctl.topology.roce import Wanted, roce_use
 from ascendctl.topology.super_pod import in_super_pod
-from tests.checks.hosts import NO_DATA, UNPARSED, a2, a3, every, expect, made, ok, set_host
+from tests.checks.hosts import (
+    DENIED,
+    NO_DATA,
+    UNPARSED,
+    Change,
+    a2,
+    a3,
+    every,
+    expect,
+    made,
+    ok,
+    set_host,
+)
 
 # SDIDs that the vendor's documents and logs show, with their server index and device.
 KNOWN_SDIDS = [
@@ -92,7 +104,18 @@ def test_unicast(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "fe80::1", "", "x"],
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "169.254.0.1",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "fe80::1",
+        "",
+        "x",
+    ],
 )
 def test_no_unicast(text: str) -> None:
     assert unicast(text) is None
@@ -186,6 +209,12 @@ def chip(name: str, phy: int | None) -> f.Reading[f.MappingFacts]:
         (chip("910B4-1", None), Generation.A2),
         (chip("Ascend910_9391", None), Generation.A3),
         (chip("Ascend 910_9362", 0), Generation.A3),
+        (chip("Ascend910C", 0), Generation.A3),
+        (chip("Ascend 910C", 0), Generation.A3),
+        (chip("910C", 0), Generation.A3),
+        (chip("Ascend910_9381", 0), Generation.A3),
+        (chip("Ascend910C", None), None),
+        (chip("Ascend910D", 0), None),
         (chip("Ascend910", None), None),
         (chip("Ascend 910A", None), None),
         (chip("Ascend 310P3", None), None),
@@ -223,6 +252,17 @@ def test_accelerator(
     assert detect_accelerator(tools, mapping) is accelerator
 
 
+def test_a_tool_not_heard_of_is_not_a_tool_that_is_missing() -> None:
+    nvidia = {"nvidia-smi": f.ToolFacts("nvidia-smi", "/bin/nvidia-smi")}
+    assert detect_accelerator(nvidia, NO_DATA) is None
+    missing = {"hccn_tool": f.ToolFacts("hccn_tool", None)}
+    assert detect_accelerator({**nvidia, **missing}, NO_DATA) is None
+
+
+def planned(phy: int, address: str | None = "10.30.7.25") -> Change:
+    return set_host(hccn_conf=ok(f.HccnConfFacts({str(phy): f.HccnConfDevice(address, "255.255.0.0")})))
+
+
 @pytest.mark.parametrize(
     ("host", "wanted"),
     [
@@ -234,6 +274,18 @@ def test_accelerator(
         (made(a3(roce=False), expect(scale_out=f.ScaleOut.ROCE)), Wanted.YES),
         (made(a3(), every(ip=UNPARSED)), Wanted.CANNOT_TELL),
         (made(a3(roce=False), set_host(generation=None)), Wanted.CANNOT_TELL),
+        pytest.param(made(a3(), every(ip=NO_DATA)), Wanted.YES, id="planned-and-lost"),
+        pytest.param(made(a3(roce=False), planned(5)), Wanted.YES, id="another-port-is-planned"),
+        pytest.param(made(a3(roce=False), planned(99)), Wanted.NO, id="another-hosts-plan"),
+        pytest.param(made(a3(roce=False), planned(5, None)), Wanted.NO, id="plan-without-addresses"),
+        pytest.param(
+            made(a3(roce=False), set_host(hccn_conf=UNPARSED)), Wanted.CANNOT_TELL, id="plan-not-known"
+        ),
+        pytest.param(
+            made(a3(roce=False), set_host(hccn_conf=DENIED), expect(scale_out=f.ScaleOut.NONE)),
+            Wanted.NO,
+            id="the-inventory-decides",
+        ),
     ],
 )
 def test_whether_roce_is_expected(host: f.HostFacts, wanted: Wanted) -> None:
