@@ -172,6 +172,19 @@ class OpenSSHFarm:
                 os.kill(pid, signal.SIGKILL)
         return len(pids)
 
+    @contextlib.contextmanager
+    def frozen_sessions(self, name: str) -> Iterator[None]:
+        """Stop those processes without ending them, as a machine that hangs; afterwards they are killed."""
+        pids = self.session_pids(name)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def stop_daemon(self, name: str) -> None:
         """Stop the daemon that listens for this host (and its up to fifteen neighbours)."""
         self._daemon(name).stop()

@@ -12,12 +12,16 @@ from ascendctl.inventory import Endpoint
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Bounds of every layer, in seconds. ``run_s`` None = no bound on the whole run."""
+    """Bounds of every layer, in seconds. ``run_s`` None = no bound on the whole run.
+
+    ``bounded_by_run``: ``host_s`` is what the run had left, less than the host's own bound.
+    """
 
     connect_s: float = 10.0
     handshake_s: float = 20.0
     host_s: float = 300.0
     run_s: float | None = None
+    bounded_by_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,10 @@ class Sink(Protocol):
 
 
 class Transport(Protocol):
-    """Runs one job to its end or to its deadline. Never raises for a host's sake."""
+    """Runs one job to its end or to its deadline. Never raises for a host's sake.
+
+    A transport may have a method ``warn(sentence)``: it keeps a sentence of the fan-out to be shown once.
+    """
 
     def run(self, job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Outcome: ...
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ascendctl.transport.contract import Deadlines, Failure, Job, Listener, Outcome, Sink, Transport
+from ascendctl.transport.descriptors import width_within_limit
+from ascendctl.transport.faults import own_fault
 from ascendctl.transport.lockout import REFUSALS_THAT_STOP_A_GROUP, LoginTally
 from ascendctl.transport.remote_text import one_line
 
@@ -30,6 +32,8 @@ def fan_out(
 ) -> list[Outcome]:
     """Run every job, at most ``width`` at a time; one outcome per job, in their order.
 
+    Where too few file descriptors may be opened for ``width``, fewer are run at a time, and the transport
+    is told so (`Transport`).
     A host that hangs costs one slot until its deadline and nobody else anything; a transport that
     overstays its deadline by `OVERTIME_S` is abandoned and its slot given to another thread. When
     ``deadlines.run_s`` has passed, hosts under way end as ``timeout`` and the others as
@@ -42,7 +46,11 @@ def fan_out(
     run = _Run(
         list(jobs), transport_for, sink_for, deadlines or Deadlines(), listener, stop or threading.Event()
     )
-    return run.to_its_end(max(1, min(width, len(run.jobs))))
+    possible, warning = width_within_limit(max(1, min(width, len(run.jobs))))
+    warn = getattr(transport_for(run.jobs[0]), "warn", None) if warning else None
+    if warn is not None:
+        warn(warning)
+    return run.to_its_end(possible)
 
 
 class _Gate:
@@ -182,23 +190,19 @@ class _Run:
 
     def _ask(self, index: int, job: Job) -> Outcome:
         started = time.monotonic()
-        host_s = min(self._deadlines.host_s, self._run_left_s())
+        left_s = self._run_left_s()
         try:
             gate = _Gate(self._sink_for(job))
             with self._changed:
                 self._gates[index] = gate
                 self._running[index] = started
             self._tell(lambda listener: listener.started(job.host))
-            deadlines = replace(self._deadlines, host_s=host_s)
-            outcome = self._transport_for(job).run(job, gate, deadlines, self._stop)
+            deadlines = self._deadlines
+            if left_s < deadlines.host_s:
+                deadlines = replace(deadlines, host_s=left_s, bounded_by_run=True)
+            return self._transport_for(job).run(job, gate, deadlines, self._stop)
         except BaseException as error:
-            told = one_line(f"{type(error).__name__}: {error}")
-            failure = Failure("lost", f"ascendctl itself failed on this host ({told})", internal=True)
-            return Outcome(job.host, failure, None, time.monotonic() - started)
-        if outcome.failure is not None and outcome.failure.kind == "timeout" and self._run_left_s() <= 0.0:
-            detail = f"the run's limit of {self._deadlines.run_s:g} s passed ({outcome.failure.detail})"
-            return replace(outcome, failure=replace(outcome.failure, detail=detail))
-        return outcome
+            return Outcome(job.host, own_fault(error), None, time.monotonic() - started)
 
     def _settle(self, index: int, outcome: Outcome) -> bool:
         """Let the outcome stand, unless the job has one; whether it does."""

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-_DEFAULT_PORT = 22
+from ascendctl.transport.faults import is_descriptor_shortage
+
+DEFAULT_PORT = 22
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class KnownHosts:
         self._files: dict[Path, tuple[tuple[int, int, int] | None, _File]] = {}
 
     def lookup(self, files: Iterable[Path], host: str, port: int) -> list[KnownKey]:
-        """The lines that speak of ``host`` at ``port``, in file order. Unreadable files say nothing."""
+        """The lines that speak of ``host`` at ``port``, in file order. Unreadable files say nothing.
+
+        Raises OSError, as everything here does, when there is no file descriptor left to read them with.
+        """
         name = lookup_name(host, port)
         return [known for path in files for known in self._file(path).lookup(name)]
 
@@ -90,8 +95,8 @@ class KnownHosts:
         files = list(files)
         lines = self.lookup(files, host, port)
         verdict = _judge(lines, shown)
-        if verdict.trust is Trust.UNKNOWN and port != _DEFAULT_PORT:
-            plain = _judge(self.lookup(files, host, _DEFAULT_PORT), shown)
+        if verdict.trust is Trust.UNKNOWN and port != DEFAULT_PORT:
+            plain = _judge(self.lookup(files, host, DEFAULT_PORT), shown)
             if plain.trust in (Trust.KNOWN, Trust.REVOKED):
                 return plain
         return verdict
@@ -100,8 +105,8 @@ class KnownHosts:
         """Key types known for the host, to be offered first; the plain name's after the port's own."""
         files = list(files)
         lines = self.lookup(files, host, port)
-        if port != _DEFAULT_PORT:
-            lines += self.lookup(files, host, _DEFAULT_PORT)
+        if port != DEFAULT_PORT:
+            lines += self.lookup(files, host, DEFAULT_PORT)
         return list(dict.fromkeys(known.key.key_type for known in lines if not known.marker))
 
     def accept_new(
@@ -143,7 +148,7 @@ class KnownHosts:
 def lookup_name(host: str, port: int) -> str:
     """The name that a known_hosts line carries for ``host`` at ``port``."""
     host = host.lower()
-    return host if port == _DEFAULT_PORT else f"[{host}]:{port}"
+    return host if port == DEFAULT_PORT else f"[{host}]:{port}"
 
 
 def _judge(lines: list[KnownKey], shown: HostKey) -> Verdict:
@@ -179,7 +184,9 @@ class _File:
         self._unhashed: dict[str, list[KnownKey]] = {}
         try:
             lines = path.read_bytes().splitlines()
-        except OSError:
+        except OSError as error:
+            if is_descriptor_shortage(error):
+                raise  # it may be full of keys: taken for empty, a changed key would count as new
             lines = []
         for number, line in enumerate(lines, start=1):
             self._read(path, number, line)

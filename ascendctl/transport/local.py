@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from ascendctl.transport.contract import Deadlines, Failure, Job, Outcome, Sink
+from ascendctl.transport.faults import own_fault
 from ascendctl.transport.remote_text import one_line
-from ascendctl.transport.watch import Cut, Guard, Watch
+from ascendctl.transport.watch import Guard, Watch
 
 ENDING_S = 3.0  # for a shell that has said its last word
 CLEAN_UP_S = 0.6  # for one that is told to stop
@@ -31,17 +32,14 @@ class LocalTransport:
     def run(self, job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Outcome:
         """Run the job's script and feed the sink. Its endpoint is not looked at."""
         started = time.monotonic()
-        with self._watch.guard(stop, deadlines.host_s) as guard:
+        with self._watch.guard(stop, deadlines) as guard:
             guard.enter_layer("waiting for the rest of the answers")
             try:
                 sent_at, failure = _run(job.script, sink, guard)
             except Exception as error:
-                told = one_line(f"{type(error).__name__}: {error}")
-                sent_at, failure = None, Failure("lost", f"ascendctl itself failed ({told})", internal=True)
-            if failure is not None and not failure.internal and guard.cut_by is Cut.STOPPED:
-                failure = Failure("interrupted", f"stopped during {guard.layer}")
-            elif failure is not None and not failure.internal and guard.cut_by is Cut.DEADLINE:
-                failure = Failure("timeout", f"timed out after {guard.allowed_s:g} s: {guard.layer}")
+                sent_at, failure = None, own_fault(error)
+            if failure is not None and not failure.internal and guard.cut_by is not None:
+                failure = guard.cut_failure()
         return Outcome(job.host, failure, sent_at, time.monotonic() - started)
 
 

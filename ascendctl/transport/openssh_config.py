@@ -22,11 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ascendctl.inventory import Endpoint, HostKeyPolicy
+from ascendctl.transport.children import Child
+from ascendctl.transport.faults import is_descriptor_shortage
 from ascendctl.transport.identities import DEFAULT_NAMES
+from ascendctl.transport.known_hosts import DEFAULT_PORT
 from ascendctl.transport.remote_text import one_line
 from ascendctl.transport.watch import Guard
 
-_ASK_LIMIT_S = 15.0
+ASK_LIMIT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Server:
     """Everything needed to connect to one SSH server.
 
     ``identities_named``: the identity files were asked for by name (inventory or config).
-    ``host_key_name`` is what known_hosts is searched for. ``agent_socket`` None = the environment's.
+    ``host_key_name`` at ``host_key_port`` is what known_hosts is searched for: OpenSSH looks an alias
+    (``HostKeyAlias``) up bare, as at the default port. ``agent_socket`` None = the environment's.
     """
 
     endpoint: Endpoint
@@ -47,6 +51,7 @@ class Server:
     agent_socket: str | None
     known_hosts: tuple[Path, ...]
     host_key_name: str
+    host_key_port: int
     host_key_policy: HostKeyPolicy
     hash_new_names: bool
     jump: Endpoint | None
@@ -81,9 +86,10 @@ class ClientConfig:
         self._user_config = user_config or Path.home() / ".ssh" / "config"
         self._system_config = system_config
         self._ssh = ssh if ssh is not None else shutil.which("ssh")
-        self._explicit = user_config is not None or Path.home() != Path(pwd.getpwuid(os.getuid()).pw_dir)
+        self._explicit = user_config is not None or Path.home() != _home_of_account()
         self._lock = threading.Lock()
         self._scan: _Scan | None = None
+        self._own_name = _name_of_account()
         self._answers: dict[tuple[str, str | None, int | None], Mapping[str, list[str]]] = {}
         self.warnings: list[str] = []
 
@@ -97,7 +103,8 @@ class ClientConfig:
         scan = self._scanned()
         if endpoint.use_ssh_config and scan.matters:
             said = self._ask(endpoint, guard)
-        return _merge(endpoint, said, hash_new_names=endpoint.use_ssh_config and scan.hash_new_names)
+        hash_new_names = endpoint.use_ssh_config and scan.hash_new_names
+        return _merge(endpoint, said, own_name=self._own_name, hash_new_names=hash_new_names)
 
     def _scanned(self) -> _Scan:
         with self._lock:
@@ -128,26 +135,23 @@ class ClientConfig:
         if endpoint.port is not None:
             argv += ["-p", str(endpoint.port)]
         argv += ["--", endpoint.address]
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
         if guard is not None:
-            guard.on_cut(process.kill)
+            guard.enter_layer(
+                f"ssh -G {one_line(endpoint.address)} (a slow 'Match exec' in the SSH configuration?)"
+            )
+        child = Child(argv)
         try:
-            output, errors = process.communicate(timeout=_ASK_LIMIT_S)
+            with guard.at_cut(child.end) if guard is not None else contextlib.nullcontext():
+                output, errors = child.output(
+                    ASK_LIMIT_S, lambda: guard is not None and guard.cut_by is not None
+                )
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
             raise ConfigProblem(
                 "not-attempted",
-                f"ssh -G gave no answer within {_ASK_LIMIT_S:.0f} s: look for a slow 'Match exec' or "
+                f"ssh -G gave no answer within {ASK_LIMIT_S:g} s: look for a slow 'Match exec' or "
                 "'CanonicalizeHostname' in the SSH configuration",
             ) from None
-        if process.returncode != 0:
+        if child.process.returncode != 0:
             raise ConfigProblem("not-attempted", f"the SSH configuration cannot be used: {one_line(errors)}")
         return _read_answer(output.decode("utf-8", "surrogateescape"))
 
@@ -176,6 +180,21 @@ class ClientConfig:
         with self._lock:
             if sentence not in self.warnings:
                 self.warnings.append(sentence)
+
+
+def _name_of_account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # An account without a name, as in some containers; it matters only where no user is named.
+        return str(os.getuid())
+
+
+def _home_of_account() -> Path | None:
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
 
 
 # --- which configuration there is -----------------------------------------------------------------
@@ -214,15 +233,20 @@ def _scan_files(files: Iterable[Path]) -> _Scan:
         if path in seen:
             continue
         seen.add(path)
-        with contextlib.suppress(OSError):
-            for line in path.read_text("utf-8", "replace").splitlines():
-                keyword, _, value = line.strip().replace("=", " ", 1).partition(" ")
-                keyword, value = keyword.lower(), value.strip()
-                keywords.add(keyword)
-                if keyword == "include":
-                    waiting += _included(value, path)
-                elif keyword == "hashknownhosts" and value.lower() in ("yes", "true"):
-                    hash_new_names = True
+        try:
+            lines = path.read_text("utf-8", "replace").splitlines()
+        except OSError as error:
+            if is_descriptor_shortage(error):
+                raise
+            continue
+        for line in lines:
+            keyword, _, value = line.strip().replace("=", " ", 1).partition(" ")
+            keyword, value = keyword.lower(), value.strip()
+            keywords.add(keyword)
+            if keyword == "include":
+                waiting += _included(value, path)
+            elif keyword == "hashknownhosts" and value.lower() in ("yes", "true"):
+                hash_new_names = True
     return _Scan(bool(keywords & _MATTERS), hash_new_names)
 
 
@@ -249,26 +273,29 @@ def _read_answer(text: str) -> Mapping[str, list[str]]:
     return said
 
 
-def _merge(endpoint: Endpoint, said: Mapping[str, list[str]], *, hash_new_names: bool) -> Server:
+def _merge(
+    endpoint: Endpoint, said: Mapping[str, list[str]], *, own_name: str, hash_new_names: bool
+) -> Server:
     def first(key: str) -> str | None:
         values = [value for value in said.get(key, ()) if value.lower() != "none"]
         return values[0] if values else None
 
     address = first("hostname") or endpoint.address
-    port = endpoint.port if endpoint.port is not None else int(first("port") or 22)
-    user = endpoint.user or first("user") or getpass.getuser()
+    port = endpoint.port if endpoint.port is not None else int(first("port") or DEFAULT_PORT)
+    user = endpoint.user or first("user") or own_name
     tokens = {
         "%%": "%",
         "%h": address,
         "%n": endpoint.address,
         "%p": str(port),
         "%r": user,
-        "%u": getpass.getuser(),
+        "%u": own_name,
         "%d": str(Path.home()),
     }
     identity_files, identities_named = _identity_files(endpoint, said, tokens)
     only = (first("identitiesonly") or "no").lower() == "yes" or bool(endpoint.identity_files)
     agent = said.get("identityagent", [""])[0]
+    alias = first("hostkeyalias")
     jump = endpoint.jump
     proxy_command: tuple[str, ...] = ()
     if jump is None:
@@ -285,7 +312,8 @@ def _merge(endpoint: Endpoint, said: Mapping[str, list[str]], *, hash_new_names:
         use_agent=not only and agent.lower() != "none",
         agent_socket=None if agent in ("", "SSH_AUTH_SOCK") else _expand(agent, tokens),
         known_hosts=_known_hosts_files(endpoint, said, tokens),
-        host_key_name=first("hostkeyalias") or address,
+        host_key_name=alias or address,
+        host_key_port=DEFAULT_PORT if alias else port,
         host_key_policy=endpoint.host_key_policy,
         hash_new_names=hash_new_names,
         jump=jump,

@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Iterable, Mapping
 
 from ascendctl.inventory import Endpoint, PasswordSource
+from ascendctl.transport.children import Child
 from ascendctl.transport.remote_text import one_line
 
-_COMMAND_LIMIT_S = 60.0
+COMMAND_LIMIT_S = 60.0
 
 _Key = tuple[PasswordSource, str | None]
 
@@ -39,18 +40,19 @@ def resolve_passwords(endpoints: Iterable[Endpoint]) -> Passwords:
     """Every password that the endpoints and their jump hosts name, each asked for once.
 
     A prompt is asked once per user name, on the controlling terminal. A command runs without a shell,
-    and its first line of output is the password. Raises `PasswordError`.
+    and its first line of output is the password. An environment variable is taken out of the environment
+    once it is read, and all are read first, so that no program that we start is handed one. Raises
+    `PasswordError`.
     """
-    known: dict[_Key, str] = {}
+    wanted: dict[_Key, tuple[PasswordSource, Endpoint]] = {}
     for endpoint in endpoints:
         hop: Endpoint | None = endpoint
         while hop is not None:
             if hop.password is not None:
-                key = _key(hop, hop.password)
-                if key not in known:
-                    known[key] = _resolve(hop.password, hop)
+                wanted.setdefault(_key(hop, hop.password), (hop.password, hop))
             hop = hop.jump
-    return Passwords(known)
+    environment_first = sorted(wanted.items(), key=lambda item: item[1][0].env is None)
+    return Passwords({key: _resolve(source, endpoint) for key, (source, endpoint) in environment_first})
 
 
 def _key(endpoint: Endpoint, source: PasswordSource) -> _Key:
@@ -65,8 +67,13 @@ def _resolve(source: PasswordSource, endpoint: Endpoint) -> str:
     return _from_terminal(endpoint)
 
 
+_taken: dict[str, str] = {}
+
+
 def _from_environment(variable: str, endpoint: Endpoint) -> str:
-    value = os.environ.get(variable)
+    if variable in os.environ:
+        _taken[variable] = os.environ.pop(variable)
+    value = _taken.get(variable)
     if not value:
         raise PasswordError(
             f"The password of {endpoint.name} is to come from the environment variable {variable}, "
@@ -78,16 +85,18 @@ def _from_environment(variable: str, endpoint: Endpoint) -> str:
 def _from_command(argv: tuple[str, ...], endpoint: Endpoint) -> str:
     told = f"The password of {endpoint.name} is to come from the command {argv[0]!r}"
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_LIMIT_S, check=False
-        )
+        # In our session: it may ask for a passphrase on the terminal.
+        child = Child(argv, own_session=False)
+        output, errors = child.output(COMMAND_LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise PasswordError(f"{told}, which gave none within {_COMMAND_LIMIT_S:.0f} s.") from None
+        raise PasswordError(
+            f"{told}, which gave none within {COMMAND_LIMIT_S:g} s: run it by hand and see what it waits for."
+        ) from None
     except OSError as error:
         raise PasswordError(f"{told}, which cannot be run: {error.strerror}.") from None
-    if done.returncode != 0:
-        raise PasswordError(f"{told}, which exited {done.returncode}: {one_line(done.stderr)}")
-    lines = done.stdout.decode("utf-8", "surrogateescape").splitlines()
+    if child.process.returncode != 0:
+        raise PasswordError(f"{told}, which exited {child.process.returncode}: {one_line(errors)}")
+    lines = output.decode("utf-8", "surrogateescape").splitlines()
     if not lines or not lines[0]:
         raise PasswordError(f"{told}, which printed nothing.")
     return lines[0]

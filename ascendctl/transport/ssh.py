@@ -19,7 +19,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -28,21 +28,27 @@ from typing import Any
 import paramiko
 
 from ascendctl.inventory import Endpoint, HostKeyPolicy
+from ascendctl.transport.children import Child
 from ascendctl.transport.contract import Deadlines, Failure, Job, Outcome, Sink
-from ascendctl.transport.identities import Keyring
+from ascendctl.transport.faults import TOO_FEW_DESCRIPTORS, is_descriptor_shortage, own_fault
+from ascendctl.transport.heartbeat import HOST_INTERVAL_S, JUMP_INTERVAL_S, Heartbeat
+from ascendctl.transport.identities import AgentSilent, Keyring
 from ascendctl.transport.known_hosts import HostKey, KnownHosts, Trust, Verdict, lookup_name
 from ascendctl.transport.lockout import REFUSALS_THAT_STOP_A_GROUP, LoginTally
 from ascendctl.transport.openssh_config import ClientConfig, ConfigProblem, Server
 from ascendctl.transport.passwords import Passwords
 from ascendctl.transport.remote_text import one_line
-from ascendctl.transport.watch import Cut, Guard, Watch
+from ascendctl.transport.watch import Cut, CutShort, Guard, Watch, aside
 
 COMMAND = "exec /bin/sh -s"
 RETRIES = 6
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 4.0
 STDERR_KEPT_BYTES = 4096
+FIRST_WORDS_BYTES = 256
 LONGEST_JUMP_CHAIN = 8
+JUMP_ANSWER_S = 1.0
+SHELL_START_S = 3.0
 
 _READ_BYTES = 64 * 1024
 _EXIT_STATUS_WAIT_S = 2.0
@@ -65,6 +71,7 @@ class SshTransport:
         self._keyring = Keyring()
         self._known_hosts = KnownHosts()
         self._watch = Watch()
+        self._told: list[str] = []
         self._lock = threading.Lock()
         self._tallies: dict[tuple[str, str], LoginTally] = {}
         self._jumps: dict[Endpoint, Future[_Connection]] = {}
@@ -79,16 +86,20 @@ class SshTransport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(self._config.warnings)
+        return (*self._told, *self._config.warnings)
+
+    def warn(self, sentence: str) -> None:
+        """Add a sentence to ``warnings``."""
+        self._told.append(sentence)
 
     def close(self) -> None:
-        """Close every jump connection and the agent's. Hosts still being asked lose theirs."""
+        """Close every jump connection and the agents'. Hosts still being asked lose theirs."""
         with self._lock:
             jumps = list(self._jumps.values())
             self._jumps.clear()
         for jump in reversed(jumps):
             if jump.done() and jump.exception() is None:
-                jump.result().close()
+                self._close(jump.result())
         self._keyring.close()
 
     def run(self, job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Outcome:
@@ -96,17 +107,31 @@ class SshTransport:
         started = time.monotonic()
         exchange = _Exchange(job.script, sink)
         failure: Failure | None = None
-        with self._watch.guard(stop, deadlines.host_s) as guard:
+        with self._watch.guard(stop, deadlines) as guard:
             try:
-                with self._connect(job.endpoint, job.group, deadlines, guard) as connection:
+                connection = self._connect(job.endpoint, job.group, deadlines, guard)
+                self._watch.add_beat(connection.heartbeat.beat)
+                try:
                     exchange.run(connection, deadlines, guard)
+                except (_HostFailure, CutShort):
+                    _blame_jump(connection.jump, guard)
+                    raise
+                finally:
+                    self._close(connection)
             except _HostFailure as ended:
                 failure = ended.failure
+                stands = Cut.DEADLINE if isinstance(ended, _JumpFault) else None
+                if guard.cut_by not in (None, stands) and not failure.internal:
+                    failure = exchange.cut_failure(guard)
+            except CutShort:
+                failure = guard.cut_failure()
             except Exception as error:
-                failure = _own_fault(error)
-            if failure is not None and guard.cut_by is not None:
-                failure = _cut_failure(guard, failure)
+                failure = own_fault(error)
         return Outcome(job.host, failure, exchange.sent_at, time.monotonic() - started)
+
+    def _close(self, connection: _Connection) -> None:
+        self._watch.remove_beat(connection.heartbeat.beat)
+        connection.close()
 
     # --- connecting -------------------------------------------------------------------------------
 
@@ -143,13 +168,30 @@ class SshTransport:
         jump: _Connection | None = None
         if server.jump is not None:
             jump = self._jump(server.jump, deadlines, guard, (*chain, server.endpoint))
-            guard.enter_layer(f"TCP connect to {_where(server)} from {server.jump.name}", deadlines.connect_s)
+        try:
+            return self._connect_through(jump, server, group, deadlines, guard, is_jump=bool(chain))
+        except (_HostFailure, CutShort):
+            _blame_jump(jump, guard)
+            raise
+
+    def _connect_through(
+        self,
+        jump: _Connection | None,
+        server: Server,
+        group: str,
+        deadlines: Deadlines,
+        guard: Guard,
+        *,
+        is_jump: bool,
+    ) -> _Connection:
+        if jump is not None:
+            guard.enter_layer(f"TCP connect to {_where(server)} from {jump.server.name}", deadlines.connect_s)
             pipe: _Pipe = _through_jump(jump, server, guard)
         elif server.proxy_command:
             pipe = _through_command(server, guard)
         else:
             pipe = _tcp_connect(server, guard)
-        connection = _Connection(pipe, server, jump)
+        connection = _Connection(pipe, server, jump, is_jump=is_jump)
         try:
             guard.on_cut(pipe.cut)
             guard.enter_layer(f"SSH banner from {_where(server)}", deadlines.handshake_s)
@@ -162,7 +204,7 @@ class SshTransport:
 
     def _handshake(self, connection: _Connection, guard: Guard) -> None:
         server, client = connection.server, connection.client
-        known = self._known_hosts.key_types(server.known_hosts, server.host_key_name, server.port)
+        known = self._known_hosts.key_types(server.known_hosts, server.host_key_name, server.host_key_port)
         options = client.get_security_options()
         options.key_types = tuple(_known_first(options.key_types, known))
         connection.packetizer.on_first_line = lambda: guard.rename_layer(
@@ -177,12 +219,14 @@ class SshTransport:
         self._judge_host_key(server, HostKey(shown.get_name(), shown.asbytes()))
 
     def _judge_host_key(self, server: Server, shown: HostKey) -> None:
-        files, name, port = server.known_hosts, server.host_key_name, server.port
+        files, name, port = server.known_hosts, server.host_key_name, server.host_key_port
         verdict = self._known_hosts.judge(files, name, port, shown)
         if verdict.trust is Trust.UNKNOWN and server.host_key_policy is HostKeyPolicy.ACCEPT_NEW:
             try:
                 verdict = self._known_hosts.accept_new(files, name, port, shown, hashed=server.hash_new_names)
             except OSError as error:
+                if is_descriptor_shortage(error):
+                    raise
                 detail = (
                     f"the new host key of {_where(server)} cannot be kept in {files[0]}: {error.strerror}"
                 )
@@ -200,9 +244,11 @@ class SshTransport:
             named=server.identities_named,
             use_agent=server.use_agent,
             agent_socket=server.agent_socket,
+            guard=guard,
+            limit_s=deadlines.handshake_s,
         )
         password = self._passwords.of(server.endpoint)
-        login = _Login(connection, offer.problems)
+        login = _Login(connection, offer.problems, guard)
         keys: list[Callable[[], bool]] = [
             partial(login.with_key, identity.name, identity.key) for identity in offer.identities
         ]
@@ -257,22 +303,21 @@ class SshTransport:
                     name=f"ascendctl-jump-{endpoint.name}",
                     daemon=True,
                 ).start()
-        ready = threading.Event()
         guard.enter_layer(f"the connection to jump host {endpoint.name}")
-        guard.on_cut(ready.set)
-        future.add_done_callback(lambda _: ready.set())
-        ready.wait()
-        if not future.done():
-            raise _HostFailure(
-                Failure("jump-host", f"jump host {endpoint.name} is not connected yet", endpoint.name)
-            )
+        if not guard.wait_for(future):
+            if guard.cut_by is Cut.STOPPED:
+                raise CutShort
+            # Its own deadline passes at about the same time, and tells all hosts the same cause.
+            wait([future], JUMP_ANSWER_S)
+            if not future.done():
+                raise _JumpFault(Failure("jump-host", guard.cut_failure().detail, endpoint.name))
         try:
             connection = future.result()
         except _HostFailure as ended:
-            raise _HostFailure(_as_jump_failure(endpoint, ended.failure)) from None
+            raise _JumpFault(_as_jump_failure(endpoint, ended.failure)) from None
         if not connection.client.is_active():
             detail = f"the connection to jump host {endpoint.name} was lost"
-            raise _HostFailure(Failure("jump-host", detail, endpoint.name))
+            raise _JumpFault(Failure("jump-host", detail, endpoint.name))
         return connection
 
     def _open_jump(
@@ -285,18 +330,23 @@ class SshTransport:
     ) -> None:
         try:
             # Its own deadline: the host that happens to ask first must not decide for the others.
-            with self._watch.guard(stop, deadlines.host_s) as guard:
+            with self._watch.guard(stop, deadlines) as guard:
                 try:
-                    future.set_result(
-                        self._connect(endpoint, f"jump host {endpoint.name}", deadlines, guard, chain)
+                    connection = self._connect(
+                        endpoint, f"jump host {endpoint.name}", deadlines, guard, chain
                     )
-                except _HostFailure as ended:
-                    failure = ended.failure
-                    raise _HostFailure(_cut_failure(guard, failure) if guard.cut_by else failure) from None
+                except _JumpFault:
+                    raise
+                except (_HostFailure, CutShort):
+                    if guard.cut_by is None:
+                        raise
+                    raise _HostFailure(guard.cut_failure()) from None
+            self._watch.add_beat(connection.heartbeat.beat)
+            future.set_result(connection)
         except _HostFailure as ended:
             future.set_exception(ended)
         except BaseException as error:
-            future.set_exception(_HostFailure(_own_fault(error)))
+            future.set_exception(_HostFailure(own_fault(error)))
 
 
 # --- one connection -------------------------------------------------------------------------------
@@ -314,17 +364,28 @@ class _TooBusy(_HostFailure):
     """The server dropped us before it said who it is, as sshd does above MaxStartups: try again."""
 
 
+class _JumpFault(_HostFailure):
+    """A jump host is to blame, even where it was the host's own deadline that passed."""
+
+
 class _Packetizer(paramiko.packet.Packetizer):
-    """paramiko's, without its timer thread per handshake (the guard bounds the handshake), and with
-    the lines kept that a server says before it names itself: they tell why it does not."""
+    """paramiko's, without its timer thread per handshake (the guard bounds the handshake), with the
+    lines kept that a server says before it names itself (they tell why it does not), and with the time
+    of the last packet."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self.first_lines: list[str] = []
+        self.heard_at = time.monotonic()
         self.on_first_line: Callable[[], None] = lambda: None
 
     def start_handshake(self, timeout: float) -> None:
         pass
+
+    def read_message(self) -> tuple[int, paramiko.Message]:
+        message: tuple[int, paramiko.Message] = super().read_message()
+        self.heard_at = time.monotonic()
+        return message
 
     def readline(self, timeout: float) -> str:
         line: str = super().readline(timeout)
@@ -336,9 +397,9 @@ class _Packetizer(paramiko.packet.Packetizer):
 class _Pipe:
     """What carries the bytes of one connection: a socket, or a channel through a jump host."""
 
-    def __init__(self, sock: Any, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, sock: Any, child: Child | None = None) -> None:
         self.sock = sock
-        self._process = process
+        self._child = child
 
     def cut(self) -> None:
         """Make every blocking call on it end, without ever blocking itself."""
@@ -353,15 +414,16 @@ class _Pipe:
         self.cut()
         with contextlib.suppress(Exception):
             self.sock.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._child is not None:
+            self._child.close()
 
 
 class _Connection:
     """One SSH connection over a pipe; closing it waits for paramiko's thread to be gone."""
 
-    def __init__(self, pipe: _Pipe, server: Server, jump: _Connection | None = None) -> None:
+    def __init__(
+        self, pipe: _Pipe, server: Server, jump: _Connection | None = None, *, is_jump: bool = False
+    ) -> None:
         self.pipe = pipe
         self.server = server
         self.jump = jump
@@ -372,23 +434,23 @@ class _Connection:
         self.client.banner_timeout = self.client.auth_timeout = self.client.channel_timeout = _NEVER_S
         # paramiko looks up ten times a second per connection; cutting the pipe wakes it as well.
         pipe.sock.settimeout(30.0)
+        self.heartbeat = Heartbeat(
+            self.client,
+            lambda: self.packetizer.heard_at,
+            pipe.cut,
+            (JUMP_INTERVAL_S if is_jump else HOST_INTERVAL_S) * (1 + len(self.hops())),
+        )
 
-    def __enter__(self) -> _Connection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def hops(self) -> list[_Connection]:
+        """The jump hosts in front of it, the one next to us first."""
+        return [*self.jump.hops(), self.jump] if self.jump is not None else []
 
     def lost_via(self) -> str | None:
         """The jump host whose own connection ended, if that is why this one did."""
-        hop = self.jump
-        while hop is not None:
+        for hop in self.hops():
             hop.client.join(0.2)
             if not hop.client.is_alive():
                 return hop.server.name
-            hop = hop.jump
         return None
 
     def close(self) -> None:
@@ -398,6 +460,20 @@ class _Connection:
         with contextlib.suppress(Exception):
             self.client.close()
         self.pipe.close()
+
+
+def _blame_jump(jump: _Connection | None, guard: Guard) -> None:
+    """Where a deadline cut a host behind jump hosts: raise `_JumpFault` for the first that is silent.
+
+    A jump host that stalls is one cause, however many hosts lie behind it.
+    """
+    if jump is None or guard.cut_by is not Cut.DEADLINE:
+        return
+    for hop in (*jump.hops(), jump):
+        if not hop.heartbeat.answers(JUMP_ANSWER_S):
+            via = hop.server.name
+            detail = f"jump host {one_line(via)} does not answer any more ({guard.cut_failure().detail})"
+            raise _JumpFault(Failure("jump-host", detail, via)) from None
 
 
 # --- reaching the server --------------------------------------------------------------------------
@@ -433,26 +509,14 @@ def _resolve(server: Server, guard: Guard) -> Sequence[tuple[Any, ...]]:
         return look_up(socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass
-    found: Future[list[tuple[Any, ...]]] = Future()
-
-    def work() -> None:
-        try:
-            found.set_result(look_up())
-        except BaseException as error:
-            found.set_exception(error)
-
     guard.rename_layer(f"looking up the name {server.address}")
-    ready = threading.Event()
-    guard.on_cut(ready.set)
-    found.add_done_callback(lambda _: ready.set())
-    threading.Thread(target=work, name="ascendctl-resolve", daemon=True).start()
-    ready.wait()
-    if not found.done():
-        raise _HostFailure(Failure("name-resolution", f"no answer for the name {server.address}"))
-    guard.rename_layer(f"TCP connect to {_where(server)}")
     try:
-        return found.result()
+        found = guard.result_of(aside("ascendctl-resolve", look_up))
+        guard.rename_layer(f"TCP connect to {_where(server)}")
+        return found
     except OSError as error:
+        if is_descriptor_shortage(error):
+            raise
         why = error.strerror or str(error)
     except UnicodeError:
         why = "not a valid name"
@@ -481,22 +545,20 @@ def _through_jump(jump: _Connection, server: Server, guard: Guard) -> _Pipe:
 def _through_command(server: Server, guard: Guard) -> _Pipe:
     ours, theirs = socket.socketpair()
     try:
-        process = subprocess.Popen(
-            server.proxy_command,
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        child = Child(
+            server.proxy_command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL
         )
     except OSError as error:
         ours.close()
+        if is_descriptor_shortage(error):
+            raise
         command = one_line(server.proxy_command[0])
         raise _HostFailure(
             Failure("unreachable", f"the proxy command {command} cannot be run: {error.strerror}")
         ) from None
     finally:
         theirs.close()
-    return _Pipe(ours, process)
+    return _Pipe(ours, child)
 
 
 # --- the login ------------------------------------------------------------------------------------
@@ -505,11 +567,12 @@ def _through_command(server: Server, guard: Guard) -> _Pipe:
 class _Login:
     """One host's login: what was tried, what the server allows."""
 
-    def __init__(self, connection: _Connection, problems: Sequence[str]) -> None:
+    def __init__(self, connection: _Connection, problems: Sequence[str], guard: Guard) -> None:
         self.server = connection.server
         self.password_was_judged = False
         self._client = connection.client
         self._problems = list(problems)
+        self._guard = guard
         self._tried: list[str] = []
         self._allowed: list[str] | None = None
         self._partial = False
@@ -518,7 +581,22 @@ class _Login:
         if self._allowed is not None and "publickey" not in self._allowed:
             return False
         self._tried.append(f"publickey {one_line(name)}")
-        return self._attempt(lambda: self._client.auth_publickey(self.server.user, key))
+        self._guard.rename_layer(f"authentication at {_where(self.server)} with {one_line(name)}")
+        return self._attempt(lambda: self._offer_key(key))
+
+    def _offer_key(self, key: paramiko.PKey) -> Sequence[str]:
+        # The agent is asked to sign in paramiko's thread, which cutting the pipe does not wake. So it is
+        # waited for here, looking now and then for a connection that ended without telling.
+        answered = threading.Event()
+        with self._guard.at_cut(answered.set):
+            self._client.auth_publickey(self.server.user, key, answered)
+            while not answered.wait(1.0) and self._client.is_active():
+                pass
+        if self._guard.cut_by is not None:
+            raise CutShort
+        handler: Any = self._client.auth_handler
+        allowed: Sequence[str] = handler.wait_for_response(answered)
+        return allowed
 
     def with_password(self, password: str) -> bool:
         """Offer it once only, by whichever of the two methods the server takes."""
@@ -574,6 +652,9 @@ class _Login:
         return self._client.is_authenticated()
 
     def _thrown_out(self, error: Exception) -> Failure:
+        if isinstance(error, AgentSilent):
+            detail = f"{error} for the login at {_where(self.server)}, which was therefore not tried"
+            return Failure("not-attempted", detail)
         reason = one_line(str(error)) or type(error).__name__
         closed = (
             f"{_where(self.server)} closed the connection during the login of {one_line(self.server.user)}"
@@ -649,7 +730,28 @@ class _Exchange:
         self._script = script
         self._sink = sink
         self._received_bytes = 0
+        self._first_words = b""
+        self._asked_at: float | None = None
         self._errors = b""
+
+    @property
+    def _framed(self) -> bool:
+        return bool(getattr(self._sink, "framed", self._received_bytes > 0))
+
+    def cut_failure(self, guard: Guard) -> Failure:
+        """What the cut of the guard did to the host. A shell that never took the script is told as such."""
+        failure = guard.cut_failure()
+        if guard.cut_by is Cut.STOPPED or self._asked_at is None or self._framed:
+            return failure
+        if time.monotonic() - self._asked_at < SHELL_START_S:
+            return failure  # it may have needed a little longer
+        words = self._first_words.strip() or self._errors.strip()
+        said = f"; it said {one_line(words, 80)!r}" if words else ""
+        detail = (
+            "logged in, but nothing of the probe came back: the account's shell did not start it "
+            f"({guard.limit}{said})"
+        )
+        return Failure("protocol", detail)
 
     def run(self, connection: _Connection, deadlines: Deadlines, guard: Guard) -> None:
         """Raises `_HostFailure` unless the sink has said that it has everything."""
@@ -662,6 +764,7 @@ class _Exchange:
         arrivals = _Arrivals()
         try:
             channel.exec_command(COMMAND)
+            self._asked_at = time.monotonic()
             guard.enter_layer("waiting for the rest of the answers")
             self._send(channel)
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -709,6 +812,8 @@ class _Exchange:
             while channel.recv_ready():
                 data = channel.recv(_READ_BYTES)
                 self._received_bytes += len(data)
+                if len(self._first_words) < FIRST_WORDS_BYTES:
+                    self._first_words = (self._first_words + data)[:FIRST_WORDS_BYTES]
                 if self._sink.feed(data, time.time()):
                     return True
             while channel.recv_stderr_ready():
@@ -720,13 +825,12 @@ class _Exchange:
     def _early_end(self, channel: paramiko.Channel, connection: _Connection) -> Failure:
         exited = channel.status_event.wait(_EXIT_STATUS_WAIT_S) and channel.exit_status >= 0
         said = f": {one_line(self._errors)}" if self._errors.strip() else ""
-        framed = getattr(self._sink, "framed", self._received_bytes > 0)
         if not exited and not connection.client.is_active():
             via = connection.lost_via()
             whose = f"the connection to jump host {one_line(via)}" if via else "the connection"
             return Failure("lost", f"{whose} ended before the last answer{said}", via)
         how = f"exited {channel.exit_status}" if exited else "was killed by a signal"
-        if framed:
+        if self._framed:
             return Failure("lost", f"the shell on the host {how} before the last answer{said}")
         detail = f"the account's shell did not run the script: it {how} and answered nothing of it{said}"
         return Failure("protocol", detail)
@@ -739,22 +843,8 @@ def _where(server: Server) -> str:
     return f"{one_line(server.address)} port {server.port}"
 
 
-def _own_fault(error: BaseException) -> Failure:
-    told = one_line(f"{type(error).__name__}: {error}")
-    return Failure("lost", f"ascendctl itself failed on this host ({told})", internal=True)
-
-
-def _cut_failure(guard: Guard, failure: Failure) -> Failure:
-    """A guard's cut shows as some broken connection; say what it was instead."""
-    if failure.internal:
-        return failure
-    if guard.cut_by is Cut.STOPPED:
-        return Failure("interrupted", f"stopped during {guard.layer}")
-    return Failure("timeout", f"timed out after {guard.allowed_s:g} s: {guard.layer}")
-
-
 def _as_jump_failure(endpoint: Endpoint, failure: Failure) -> Failure:
-    if failure.kind in ("jump-host", "interrupted"):
+    if failure.kind in ("jump-host", "interrupted") or failure.detail == TOO_FEW_DESCRIPTORS:
         return failure
     detail = f"jump host {one_line(endpoint.name)}: {failure.kind}: {failure.detail}"
     return Failure("jump-host", detail, endpoint.name, failure.internal)
@@ -811,7 +901,9 @@ def _handshake_failure(connection: _Connection, error: Exception) -> _HostFailur
 
 def _host_key_failure(server: Server, shown: HostKey, verdict: Verdict) -> Failure:
     key = f"{shown.key_type} {shown.fingerprint}"
-    name = lookup_name(server.host_key_name, server.port)
+    name = lookup_name(server.host_key_name, server.host_key_port)
+    if server.host_key_name != server.address:
+        name += f" (HostKeyAlias of {_where(server)})"
     known = verdict.against
     if verdict.trust is Trust.REVOKED and known is not None:
         return Failure(

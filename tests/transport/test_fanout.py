@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +17,7 @@ from ascendctl.inventory import Endpoint
 from ascendctl.transport import fanout
 from ascendctl.transport.contract import Deadlines, Failure, Job, Outcome, Sink
 from ascendctl.transport.fanout import fan_out
+from ascendctl.transport.local import LocalTransport
 from tests.transport.conftest import Collected, eventually
 
 Behaviour = Callable[[Job, Sink, Deadlines, threading.Event], Failure | None]
@@ -156,7 +159,7 @@ def test_other_failures_do_not_stop_a_group() -> None:
 
 def test_the_run_deadline_bounds_those_under_way_and_leaves_the_rest() -> None:
     def use_it_up(job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Failure | None:
-        assert deadlines.host_s <= 0.5
+        assert deadlines.host_s <= 0.5 and deadlines.bounded_by_run
         time.sleep(deadlines.host_s)
         return Failure("timeout", "waiting for the rest")
 
@@ -166,7 +169,23 @@ def test_the_run_deadline_bounds_those_under_way_and_leaves_the_rest() -> None:
     )
     assert kinds(outcomes) == [*["timeout"] * 2, *["not-attempted"] * 4]
     details = [outcome.failure.detail for outcome in outcomes if outcome.failure]
-    assert all("0.5 s" in detail for detail in details)
+    assert details[2:] == ["the run's limit of 0.5 s passed before its turn"] * 4
+
+
+def test_the_limit_that_ended_a_host_is_named_alike_for_all() -> None:
+    work = [replace(job, script=b"sleep 20\n") for job in jobs(2)]
+    here = LocalTransport()
+    by_run = fan_out(work, lambda job: here, lambda job: Collected(), width=2, deadlines=Deadlines(run_s=0.5))
+    by_host = fan_out(
+        work, lambda job: here, lambda job: Collected(), width=2, deadlines=Deadlines(host_s=0.5123, run_s=60)
+    )
+    told = [
+        {outcome.failure.detail for outcome in outcomes if outcome.failure} for outcomes in (by_run, by_host)
+    ]
+    assert told == [
+        {"the run's limit of 0.5 s passed: waiting for the rest of the answers"},
+        {"timed out after 0.5 s, the host's limit: waiting for the rest of the answers"},
+    ]
 
 
 def obey(job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Failure | None:
@@ -271,6 +290,52 @@ print(fanout.fan_out([job], lambda j: Wedged(), lambda j: Sink(), deadlines=limi
         [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "timeout\n"), done.stderr
+
+
+LIMITED = """
+import resource, sys
+from tests.transport.test_fanout import Fake, fan_out, jobs, Collected
+soft, hard, width = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+class Warned(Fake):
+    def warn(self, sentence): print(sentence)
+def linger(*_): __import__("time").sleep(0.1)
+fake = Warned(linger)
+fan_out(jobs(30), lambda job: fake, lambda job: Collected(), width=width)
+print(fake.most <= 10, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "width", "said"),
+    [
+        (64, 70, 30, "hosts are asked 10 at a time instead of 30"),
+        (50, 4096, 30, "False 130\n"),
+        (1024, 4096, 30, "False 1024\n"),
+        (64, 70, 10, "True 70\n"),
+        (32, 32, 30, "hosts are asked 1 at a time"),
+    ],
+)
+def test_the_width_is_what_the_file_descriptors_allow(soft: int, hard: int, width: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(soft), str(hard), str(width)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(said), done
+    assert done.stdout.count("ulimit -n") == said.startswith("hosts")
+    assert ("True" in done.stdout) == ("False" not in said)
+
+
+def test_too_few_file_descriptors_are_no_fault_of_ours() -> None:
+    def none_left(job: Job) -> Collected:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    (outcome,) = fan_out(jobs(1), lambda job: Fake(fine), none_left)
+    assert outcome.failure is not None and not outcome.failure.internal
+    assert (outcome.failure.kind, "ulimit -n" in outcome.failure.detail) == ("not-attempted", True)
 
 
 def test_nothing_here_loads_paramiko() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import hmac
 import re
@@ -101,6 +102,23 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert known.judge([path], "node01", 22, ED).trust is Trust.UNKNOWN
     path.write_text(line("node01", ED))
     assert known.judge([path], "node01", 22, ED).trust is Trust.KNOWN
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(line("node01", ED2))
+    known = KnownHosts()
+
+    def none_left(self: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", none_left)
+        with pytest.raises(OSError, match="Too many"):
+            known.judge([path], "node01", 22, ED)
+    assert known.judge([path], "node01", 22, ED).trust is Trust.CHANGED
 
 
 @pytest.mark.parametrize("hash_names", [False, True])

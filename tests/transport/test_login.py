@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ascendctl.inventory import Endpoint, PasswordSource
+from ascendctl.transport import passwords
 from ascendctl.transport.contract import Job
 from ascendctl.transport.fanout import fan_out
 from ascendctl.transport.passwords import PasswordError, Passwords, resolve_passwords
 from ascendctl.transport.ssh import SshTransport
 from tests.openssh import OpenSSHFarm
-from tests.transport.conftest import HELLO, SHORT, Collected, ask, script
+from tests.transport.conftest import HELLO, SHORT, Collected, ask, eventually, script
 from tests.transport.paramiko_host import ParamikoHost
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
@@ -34,8 +37,8 @@ def login(host: ParamikoHost, tmp_path: Path, password: str | None) -> tuple[str
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(host.known_hosts_line())
     endpoint = host.endpoint(known_hosts=known_hosts, password=SOURCE if password else None)
-    passwords = Passwords({(SOURCE, None): password}) if password else None
-    with SshTransport(passwords=passwords) as transport:
+    offered = Passwords({(SOURCE, None): password}) if password else None
+    with SshTransport(passwords=offered) as transport:
         outcome, data = ask(endpoint, transport=transport)
     if outcome.failure is None:
         assert data == b"FRAME hello\nEND\n"
@@ -157,13 +160,36 @@ def test_environment_and_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     tool.chmod(0o755)
     command = PasswordSource(command=(str(tool), f"$(touch {marker})"))
     with_jump = endpoint(command, jump=endpoint(SOURCE))
-    passwords = resolve_passwords([with_jump, with_jump, endpoint(command), endpoint(None)])
-    assert passwords.of(with_jump) == f"$(touch {marker})"
-    assert with_jump.jump is not None and passwords.of(with_jump.jump) == "from-env"
-    assert passwords.of(endpoint(None)) is None
+    resolved = resolve_passwords([with_jump, with_jump, endpoint(command), endpoint(None)])
+    assert resolved.of(with_jump) == f"$(touch {marker})"
+    assert with_jump.jump is not None and resolved.of(with_jump.jump) == "from-env"
+    assert resolved.of(endpoint(None)) is None
     assert runs.read_text() == "run\n"
     assert not marker.exists()
-    assert "from-env" not in f"{passwords!r}{passwords}"
+    assert "from-env" not in f"{resolved!r}{resolved}"
+
+
+def test_no_program_that_we_start_is_handed_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASCENDCTL_TEST_PASSWORD", "sesame")
+    count = PasswordSource(command=("sh", "-c", "env | grep -c sesame"))
+    with pytest.raises(PasswordError, match="exited 1"):
+        resolve_passwords([endpoint(count), endpoint(SOURCE)])
+    assert "ASCENDCTL_TEST_PASSWORD" not in os.environ
+    again = endpoint(SOURCE)
+    assert resolve_passwords([again]).of(again) == "sesame"
+
+
+def test_a_password_command_that_hangs_is_ended_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "COMMAND_LIMIT_S", 1.0)
+    pids = tmp_path / "pids"
+    command = PasswordSource(command=("sh", "-c", f"sleep 50 & echo $! $$ > {pids}; wait"))
+    started = time.monotonic()
+    with pytest.raises(PasswordError, match="within 1 s"):
+        resolve_passwords([endpoint(command)])
+    assert time.monotonic() - started < 10
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.read_text().split()))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import os
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ascendctl.inventory import Endpoint
+from ascendctl.inventory import Endpoint, HostKeyPolicy
+from ascendctl.transport import openssh_config
+from ascendctl.transport.contract import Deadlines
 from ascendctl.transport.openssh_config import ClientConfig, ConfigProblem, Server
 from ascendctl.transport.ssh import SshTransport
 from tests.openssh import OpenSSHFarm
-from tests.transport.conftest import ask
+from tests.transport.conftest import ask, eventually
 
 CONFIG = """
 Include {folder}/more
@@ -135,6 +143,63 @@ def test_openssh_is_asked_only_where_a_directive_matters(text: str, asked: bool,
     assert (calls.read_text() if calls.exists() else "") == (f"-G -F {path} -- node01\n" if asked else "")
 
 
+def test_the_user_name_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(getpass, "getuser", lambda: calls.append("asked") or "me")
+    config = ClientConfig(user_config=tmp_path / "none", system_config=tmp_path / "none")
+    assert {config.resolve(Endpoint(f"node{n}", "node")).user for n in range(3)} == {"me"}
+    assert len(calls) == 1
+
+
+# Who starts the shell of a `Match exec` ends both: the shell, and what it started.
+SLOW = """#!/bin/sh
+{way}sleep 50 &
+echo $! $$ >> {pids}
+wait
+"""
+
+
+@pytest.fixture(params=["", "setsid "], ids=["in its group", "out of it"])
+def slow_match_exec(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A configuration with a `Match exec` that hangs; the numbers of its processes are in ``pids``."""
+    pids = tmp_path / "pids"
+    program = tmp_path / "slow"
+    program.write_text(SLOW.replace("{pids}", str(pids)).replace("{way}", request.param))
+    program.chmod(0o755)
+    path = tmp_path / "config"
+    path.write_text(f'Match exec "{program}"\n  User root\n')
+    yield path
+    left = [int(pid) for pid in pids.read_text().split()]
+    if not request.param:
+        assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.openssh
+@pytest.mark.usefixtures("no_threads_left")
+def test_a_slow_match_exec_ends_at_the_deadline(slow_match_exec: Path) -> None:
+    with SshTransport(config=ClientConfig(user_config=slow_match_exec)) as transport:
+        outcome, _ = ask(
+            Endpoint("node01", "127.0.0.1"), transport=transport, deadlines=Deadlines(host_s=1.5)
+        )
+    assert outcome.failure is not None and outcome.failure.kind == "timeout"
+    assert "ssh -G 127.0.0.1" in outcome.failure.detail and "Match exec" in outcome.failure.detail
+    assert outcome.duration_s < 8
+
+
+@pytest.mark.openssh
+def test_a_slow_match_exec_has_a_limit_of_its_own(
+    slow_match_exec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openssh_config, "ASK_LIMIT_S", 1.5)
+    started = time.monotonic()
+    with pytest.raises(ConfigProblem, match=r"within 1.5 s: look for a slow 'Match exec'"):
+        resolve(slow_match_exec, "127.0.0.1")
+    assert time.monotonic() - started < 8
+
+
 @pytest.mark.openssh
 def test_a_broken_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "config"
@@ -153,13 +218,49 @@ def test_known_hosts_names_are_hashed_where_the_file_says_so(tmp_path: Path) -> 
 
 
 @pytest.mark.openssh
+@pytest.mark.parametrize("policy", HostKeyPolicy)
+def test_a_host_key_alias_is_looked_up_without_the_port(
+    farm: OpenSSHFarm, tmp_path: Path, policy: HostKeyPolicy
+) -> None:
+    host = farm.host("node01")
+    known_hosts = tmp_path / "known_hosts"
+    config = tmp_path / "config"
+    config.write_text(f"Host node01\n  HostName {host.address}\n  HostKeyAlias alias01\n")
+    endpoint = farm.endpoint(
+        "node01", address="node01", use_ssh_config=True, known_hosts=known_hosts, host_key_policy=policy
+    )
+    wrong, right = (
+        " ".join((farm.folder / f"{name}.pub").read_text().split()[:2])
+        for name in ("client_key", "host_ed25519")
+    )
+    for text, kind in ((f"alias01 {wrong}\n", "host-key-mismatch"), (f"alias01 {right}\n", None)):
+        known_hosts.write_text(text)
+        with SshTransport(config=ClientConfig(user_config=config)) as transport:
+            outcome, _ = ask(endpoint, transport=transport)
+        assert (outcome.failure.kind if outcome.failure else None) == kind, outcome
+        if outcome.failure:
+            assert f"alias01 (HostKeyAlias of {host.address} port {host.port})" in outcome.failure.detail
+        assert known_hosts.read_text() == text
+    known_hosts.unlink()
+    with SshTransport(config=ClientConfig(user_config=config)) as transport:
+        outcome, _ = ask(endpoint, transport=transport)
+    if policy is HostKeyPolicy.ACCEPT_NEW:
+        assert outcome.failure is None
+        assert known_hosts.read_text() == f"alias01 {right}\n"
+    else:
+        assert outcome.failure is not None and outcome.failure.kind == "host-key-unknown"
+
+
+@pytest.mark.openssh
 @pytest.mark.usefixtures("no_threads_left")
 def test_a_host_through_a_proxy_command(farm: OpenSSHFarm, tmp_path: Path) -> None:
     host = farm.host("node01")
+    helper = tmp_path / "helper"
     relay = tmp_path / "relay.py"
     relay.write_text(
         "#!/usr/bin/env python3\n"
-        "import os, socket, sys, threading\n"
+        "import os, socket, subprocess, sys, threading\n"
+        f"helper = subprocess.Popen(['sleep', '50']); open({str(helper)!r}, 'w').write(str(helper.pid))\n"
         "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
         "def up():\n"
         "    while d := os.read(0, 65536): s.sendall(d)\n"
@@ -174,3 +275,4 @@ def test_a_host_through_a_proxy_command(farm: OpenSSHFarm, tmp_path: Path) -> No
     with SshTransport(config=ClientConfig(user_config=config)) as transport:
         outcome, data = ask(endpoint, transport=transport)
     assert (outcome.failure, data) == (None, b"FRAME hello\nEND\n")
+    assert eventually(lambda: not Path(f"/proc/{helper.read_text()}").exists())

@@ -406,7 +406,8 @@ def test_stop_while_the_banner_is_awaited(listener: socket.socket) -> None:
     def started(sink: Collected) -> bool:
         connection, _ = listener.accept()
         held.append(connection)
-        return True
+        # Its own banner is what it sends first: it then waits for ours.
+        return connection.recv(8) == b"SSH-2.0-"
 
     held: list[socket.socket] = []
     outcome = stop_during(stranger(listener.getsockname()[1]), script("echo END"), started)
