@@ -1,5 +1,5 @@
 # make demo   set up, then verify a simulated cluster of 8 servers with seeded faults
-# make test   set up, then run the tests (installs OpenSSH's server with apt-get where it can)
+# make test   set up, then run the tests (installs OpenSSH's server and Chromium with apt-get where it can)
 # make lint   ruff and mypy
 # make docs   regenerate the pages that come from the code
 PYTHON ?= python3
@@ -23,6 +23,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
+	@command -v chromium >/dev/null || sh tests/install_chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev

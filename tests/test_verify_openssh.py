@@ -164,14 +164,17 @@ def test_a_connection_killed_half_way_loses_nothing_already_received(tmp_path: P
         assert not any(folder.exists() for folder in folders)
 
 
-def test_ctrl_c_reports_what_was_learned_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_reports_what_was_learned_and_leaves_nothing(
+    tmp_path: Path, ended_by: signal.Signals
+) -> None:
     hang = {"host": "node02", "kind": "command-hang", "value": "ignores-term", "command": "npu-smi info -m"}
     with site(tmp_path, generation="a2", hosts=2, faults=[hang]) as here:
         recording = tmp_path / "recording"
         process = here.start("--format", "json", "--record", str(recording))
         wait_until(lambda: done(recording / "node01.probe") and here.temporary_folders("node02"))
         folders = here.temporary_folders("node02")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ended_by)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in err

@@ -7,13 +7,14 @@ fast; a test holds that.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from ascendctl import __version__
-from ascendctl.cli import demo, explain, inventory, parse, probe, report, sim, verify
+from ascendctl.cli import bundle, demo, diff, explain, inventory, parse, probe, report, sim, verify, watch
 from ascendctl.results import ExitCode
 
 
@@ -38,7 +39,7 @@ def build_app() -> typer.Typer:
     ) -> None:
         del version
 
-    for module in (verify, inventory, explain, parse, probe, report, sim, demo):
+    for module in (verify, diff, watch, bundle, inventory, explain, parse, probe, report, sim, demo):
         module.register(app)
     return app
 
@@ -51,7 +52,15 @@ def _print_version(wanted: bool) -> None:
 
 def main() -> None:
     """Entry point: runs a command and ends the process with the design's exit code."""
+    # A job that is cancelled (systemd, Slurm, timeout, a closed terminal) reports what it has learned too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,7 @@ from ascendctl.results import ExitCode, Run, exit_code
 if TYPE_CHECKING:
     from ascendctl.inventory import Host, Waiver
     from ascendctl.probe.bundle import Recording
+    from ascendctl.report.output import ReportFormat
     from ascendctl.verify import Settings
 
 
@@ -43,7 +46,7 @@ def verify(
     ] = None,
     tags: Annotated[
         list[str] | None,
-        typer.Option("--tags", help="Only hosts with every one of these tags.", metavar="TAG"),
+        typer.Option("--tags", help="Only with this tag (a,b: either; repeat: all).", metavar="TAG"),
     ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Verify the very host this runs on, without inventory or SSH.")
@@ -61,6 +64,18 @@ def verify(
     format: Annotated[
         Format, typer.Option("--format", "-f", help="What to print on standard output.")
     ] = Format.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write reports as files into this folder.", metavar="DIR"),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats",
+            help="Which reports: json,junit,markdown,prometheus,html,hosts (default: all there are).",
+            metavar="LIST",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Warnings count as findings (exit code 1).")
     ] = False,
@@ -68,6 +83,12 @@ def verify(
         float,
         typer.Option("--min-coverage", min=0, max=100, help="Exit code 3 below this percentage looked at."),
     ] = 100.0,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", help="Then say what changed since this report or recording.", metavar="REPORT"
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
     width: Annotated[
         int | None, typer.Option("--width", min=1, max=1024, help="Hosts asked at the same time.")
@@ -87,11 +108,23 @@ def verify(
     Exit codes: 0 fit; 1 found wrong; 2 usage or inventory; 3 not enough could be looked at;
     4 internal error; 130 interrupted (what was learned is still reported).
     """
-    _check_combination(inventory, local, replay, record, dry_run)
+    _check_combination(
+        inventory=inventory,
+        local=local,
+        replay=replay,
+        record=record,
+        dry_run=dry_run,
+        selected=bool(hosts or exclude or tags),
+        format=format,
+        output=output,
+        formats=formats,
+    )
+    wanted = _prepared(output, formats) if output else ()
     from ascendctl.transport.contract import Deadlines
     from ascendctl.transport.fanout import DEFAULT_WIDTH
     from ascendctl.verify import Settings
 
+    known = _baseline(baseline) if baseline else None
     if replay:
         run = _replay(replay, inventory, hosts, exclude, tags or [])
     else:
@@ -107,7 +140,16 @@ def verify(
     code = exit_code(
         run.results, strict=strict, min_coverage_percent=min_coverage, interrupted=run.interrupted
     )
-    print_run(run, format, strict=strict, code=code)
+    problem = _written(run, code, output, wanted, strict=strict) if output else ""
+    print_run(run, format, strict=strict, code=code, can_ask_again=not (local or replay))
+    if known:
+        from ascendctl.cli.diff import print_against_baseline
+
+        stream = sys.stderr if format is Format.JSON else sys.stdout
+        print_against_baseline(known, run, stream, selected=bool(hosts or exclude or tags or local))
+    if problem:
+        print(f"ascendctl: {problem}", file=sys.stderr)
+        code = ExitCode.INTERRUPTED if run.interrupted else ExitCode.USAGE
     raise typer.Exit(code)
 
 
@@ -149,18 +191,50 @@ def ask_and_judge(
         )
     for warning in ssh.warnings if ssh else ():
         print(f"ascendctl: {warning}", file=sys.stderr)
-    if recorder:
-        recorder.finish(records)
-    return judge(
-        records,
-        waivers,
-        started_at=started_at,
-        duration_s=time.monotonic() - started,
-        interrupted=interrupted,
-    )
+    with interruption_deferred() as interruption:
+        if recorder:
+            recorder.finish(records)
+            if recorder.problem:
+                print(f"ascendctl: {recorder.problem}", file=sys.stderr)
+        run = judge(
+            records,
+            waivers,
+            started_at=started_at,
+            duration_s=time.monotonic() - started,
+            interrupted=interrupted,
+        )
+    return dataclasses.replace(run, interrupted=interrupted or interruption.came)
 
 
-def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode) -> None:
+class _Interruption:
+    came = False
+
+
+@contextlib.contextmanager
+def interruption_deferred() -> Iterator[_Interruption]:
+    """Ctrl-C while the answers are judged, a matter of seconds, does not throw them away; a second does."""
+    interruption = _Interruption()
+
+    def note(number: int, frame: object) -> None:
+        if interruption.came:
+            raise KeyboardInterrupt
+        interruption.came = True
+        print("ascendctl: judging what was learned; interrupt again to throw it away", file=sys.stderr)
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, note)
+        for number in handled
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode, can_ask_again: bool = True) -> None:
     """The result on standard output, in the format asked for."""
     if format is Format.JSON:
         from ascendctl.report.json_report import write_json
@@ -171,16 +245,62 @@ def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode) -> None
 
     from ascendctl.report.terminal import render_summary
 
-    render_summary(run, Console(), strict=strict, exit_code=code)
+    render_summary(run, Console(), strict=strict, exit_code=code, can_ask_again=can_ask_again)
+
+
+def _prepared(output: Path, formats: str | None) -> Sequence[ReportFormat]:
+    """The formats to write, once it is sure that the folder may be written to."""
+    from ascendctl.report.output import OutputError, available_formats, prepare_output
+
+    available = {one.value: one for one in available_formats()}
+    names = [name.strip() for name in formats.split(",")] if formats is not None else list(available)
+    for name in names:
+        if name not in available:
+            raise Refused(f"--formats: {name!r} is none of {', '.join(available)}")
+    try:
+        prepare_output(output)
+    except OutputError as error:
+        raise Refused(str(error)) from error
+    return [available[name] for name in names]
+
+
+def _written(run: Run, code: ExitCode, output: Path, formats: Sequence[ReportFormat], *, strict: bool) -> str:
+    """Write the reports; why that could not be done, or nothing."""
+    from ascendctl.report.output import OutputError, write_reports
+
+    try:
+        write_reports(run, code, output, formats, strict=strict)
+    except OutputError as error:
+        return str(error)
+    return ""
 
 
 def _check_combination(
-    inventory: Path | None, local: bool, replay: Path | None, record: Path | None, dry_run: bool
+    *,
+    inventory: Path | None,
+    local: bool,
+    replay: Path | None,
+    record: Path | None,
+    dry_run: bool,
+    selected: bool,
+    format: Format,
+    output: Path | None,
+    formats: str | None,
 ) -> None:
     if not (inventory or local or replay):
         raise Refused("name what to verify: --inventory FILE, or --local for this host, or --replay DIR")
     if local and (inventory or replay):
         raise Refused("--local verifies this very host; it goes with neither --inventory nor --replay")
+    if dry_run and format is Format.JSON:
+        raise Refused("--dry-run prints the script that would be sent; it has no JSON form")
+    if dry_run and output:
+        raise Refused("--dry-run asks no host, so there is nothing for --output to report")
+    if formats is not None and not output:
+        raise Refused("--formats says what --output writes; name the folder with --output DIR")
+    if local and selected:
+        raise Refused(
+            "--local verifies this very host; --hosts, --exclude and --tags select from an inventory"
+        )
     if replay and (record or dry_run):
         raise Refused("--replay asks no host, so there is nothing for --record or --dry-run to do")
 
@@ -196,6 +316,12 @@ def _chosen(
     return select(loaded, hosts, exclude, tags), loaded.waivers
 
 
+def _baseline(path: Path) -> Run:
+    from ascendctl.cli.diff import read_run
+
+    return read_run(path)
+
+
 def _local_host() -> tuple[Sequence[Host], Sequence[Waiver]]:
     import socket
 
@@ -209,11 +335,13 @@ def _replay(
     directory: Path, inventory: Path | None, hosts: str | None, exclude: str | None, tags: list[str]
 ) -> Run:
     from ascendctl.inventory import Inventory, select
+    from ascendctl.probe.archive import recording_folder
     from ascendctl.probe.bundle import RecordingError, load
     from ascendctl.verify import as_inventory, replay, with_inventory
 
     try:
-        recording: Recording = load(directory)
+        with recording_folder(directory) as folder:
+            recording: Recording = load(folder)
     except RecordingError as error:
         raise Refused(str(error)) from error
     if inventory:
@@ -224,6 +352,8 @@ def _replay(
         recording = with_inventory(recording, loaded, directory)
     else:
         loaded = as_inventory(recording, directory)
+    if recording.ignored:
+        print(f"ascendctl: not outputs, ignored: {', '.join(recording.ignored)}", file=sys.stderr)
     names = {host.name for host in select(loaded, hosts, exclude, tags)}
     return replay(recording, only=names)
 
@@ -237,7 +367,10 @@ def _print_plan(hosts: Sequence[Host]) -> None:
     for host, job in zip(hosts, plan_jobs(hosts, "0" * 32), strict=True):
         by_script.setdefault(job.script, []).append(host)
     for script, same in by_script.items():
-        print(f"# To {fold([host.name for host in same])} ({len(same)} hosts):")
+        print(
+            f"# To {fold([host.name for host in same])}"
+            f" ({len(same)} {'host' if len(same) == 1 else 'hosts'}):"
+        )
         for host in same:
             endpoint = host.endpoint
             user = f"{endpoint.user}@" if endpoint.user else ""

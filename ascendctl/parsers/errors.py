@@ -160,7 +160,10 @@ CAT: tuple[ErrorText, ...] = (
     *_texts(
         Stream.STDERR,
         ParseStatus.DENIED,
-        (r"(?:\S*/)?cat: .*: Permission denied", "this user may not read the file; read it as root or through sudo"),
+        (
+            r"(?:\S*/)?cat: .*: Permission denied",
+            "this user may not read the file; read it as root or through sudo",
+        ),
     ),
 )
 

@@ -173,7 +173,7 @@ def result_record(result: results.Result) -> ResultRecord:
         actual=_text(result.actual),
         consequence=_text(result.consequence),
         remedy=_text(result.remedy),
-        caused_by=_cell_record(result.caused_by) if result.caused_by else None,
+        caused_by=cell_record(result.caused_by) if result.caused_by else None,
         command=_text(result.command),
         evidence=None if passed else _text(result.evidence),
     )
@@ -196,7 +196,8 @@ def _text(text: str | None) -> str | None:
     return storable(text) if text else None
 
 
-def _cell_record(key: results.CellKey) -> CellRecord:
+def cell_record(key: results.CellKey) -> CellRecord:
+    """The name of a cell as a report holds it."""
     return CellRecord(check=storable(key.check), subject=_subject_record(key.subject))
 
 

@@ -29,6 +29,19 @@ def shown(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in line)
 
 
+def one_word(text: str) -> str:
+    """The text as one printable word, different texts as different words.
+
+    For places where a name is a key or stands alone on a line: white space, backslashes and what
+    does not print become ``\\u0020``. Ordinary host names stay as they are.
+    """
+    return "".join(char if char.isprintable() and char not in " \\" else _code_point(char) for char in text)
+
+
+def _code_point(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
+
+
 def _is_surrogate(char: str) -> bool:
     return "\ud800" <= char <= "\udfff"
 
