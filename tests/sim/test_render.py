@@ -114,10 +114,14 @@ def test_cat_speaks_of_files_that_the_host_lacks_as_cat_does(folder: Path) -> No
     ran = sh(host, f"cat {toolkit}/aarch64-linux/ascend_toolkit_install.info {toolkit}/x86_64-linux/none")
     assert ran.returncode == 1
     assert b"version=8.5.0\n" in ran.stdout
-    assert ran.stderr == f"cat: {toolkit}/x86_64-linux/none: No such file or directory\n".encode()
+    # GNU cat names itself as it was called; a stand-in is always called by its path, as the probe does.
+    cat = host.bin / "cat"
+    assert ran.stderr == f"{cat}: {toolkit}/x86_64-linux/none: No such file or directory\n".encode()
+    real = subprocess.run(["/usr/bin/cat", "/no/such/file"], capture_output=True, check=False).stderr
+    assert real == b"/usr/bin/cat: /no/such/file: No such file or directory\n"
     missing = sh(host, "cat /etc/hccn.conf")
     assert (missing.returncode, missing.stdout) == (1, b"")
-    assert missing.stderr == b"cat: /etc/hccn.conf: No such file or directory\n"
+    assert missing.stderr == f"{cat}: /etc/hccn.conf: No such file or directory\n".encode()
 
 
 def test_other_files_and_other_questions_go_to_the_real_programs(folder: Path) -> None:
