@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ascendctl.cli.exits import Refused
+from ascendctl.cli.options import ExcludeOption, HostsOption, TagsOption
 
 if TYPE_CHECKING:
     from ascendctl.inventory import Endpoint, Host, Inventory, PasswordSource, Waiver
@@ -64,17 +65,9 @@ def check(file: FileArgument = None, inventory: FileOption = None) -> None:
 def show(
     file: FileArgument = None,
     inventory: FileOption = None,
-    hosts: Annotated[
-        str | None,
-        typer.Option("--hosts", "-w", metavar="NODESET", help="Only these, such as node[01-04] or @group."),
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option("--exclude", "-x", metavar="NODESET", help="Without these.")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tags", metavar="TAG", help="Only with this tag (a,b: either; repeat: all)."),
-    ] = None,
+    hosts: HostsOption = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
     format: Annotated[ShowFormat, typer.Option("--format", help="How to print it.")] = ShowFormat.TABLE,
 ) -> None:
     """Print hosts with defaults, group and host settings merged. Passwords are not asked for or shown.

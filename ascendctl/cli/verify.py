@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ascendctl.cli.exits import Refused
+from ascendctl.cli.interruption import deferred
+from ascendctl.cli.options import (
+    ConnectTimeoutOption,
+    ExcludeOption,
+    HostsOption,
+    HostTimeoutOption,
+    TagsOption,
+)
 from ascendctl.results import ExitCode, Run, exit_code
 
 if TYPE_CHECKING:
@@ -37,17 +44,9 @@ def verify(
     inventory: Annotated[
         Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
     ] = None,
-    hosts: Annotated[
-        str | None,
-        typer.Option("--hosts", "-w", help="Only these hosts: node[01-16],@group.", metavar="NODESET"),
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option("--exclude", "-x", help="Not these hosts.", metavar="NODESET")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tags", help="Only with this tag (a,b: either; repeat: all).", metavar="TAG"),
-    ] = None,
+    hosts: HostsOption = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
     local: Annotated[
         bool, typer.Option("--local", help="Verify the very host this runs on, without inventory or SSH.")
     ] = False,
@@ -93,12 +92,8 @@ def verify(
     width: Annotated[
         int | None, typer.Option("--width", min=1, max=1024, help="Hosts asked at the same time.")
     ] = None,
-    connect_timeout: Annotated[
-        float, typer.Option("--connect-timeout", min=0.1, help="Seconds for a TCP connection.")
-    ] = 10.0,
-    host_timeout: Annotated[
-        float, typer.Option("--host-timeout", min=1, help="Seconds for one host, all told.")
-    ] = 300.0,
+    connect_timeout: ConnectTimeoutOption = 10.0,
+    host_timeout: HostTimeoutOption = 300.0,
     deadline: Annotated[
         float | None, typer.Option("--deadline", min=1, help="Seconds for the whole run.")
     ] = None,
@@ -191,7 +186,7 @@ def ask_and_judge(
         )
     for warning in ssh.warnings if ssh else ():
         print(f"ascendctl: {warning}", file=sys.stderr)
-    with interruption_deferred() as interruption:
+    with deferred("judging what was learned; interrupt again to throw it away") as interruption:
         if recorder:
             recorder.finish(records)
             if recorder.problem:
@@ -204,34 +199,6 @@ def ask_and_judge(
             interrupted=interrupted,
         )
     return dataclasses.replace(run, interrupted=interrupted or interruption.came)
-
-
-class _Interruption:
-    came = False
-
-
-@contextlib.contextmanager
-def interruption_deferred() -> Iterator[_Interruption]:
-    """Ctrl-C while the answers are judged, a matter of seconds, does not throw them away; a second does."""
-    interruption = _Interruption()
-
-    def note(number: int, frame: object) -> None:
-        if interruption.came:
-            raise KeyboardInterrupt
-        interruption.came = True
-        print("ascendctl: judging what was learned; interrupt again to throw it away", file=sys.stderr)
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {
-        number: signal.signal(number, note)
-        for number in handled
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode, can_ask_again: bool = True) -> None:

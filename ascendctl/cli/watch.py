@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ascendctl.cli.exits import Refused
+from ascendctl.cli.interruption import deferred
+from ascendctl.cli.options import (
+    ConnectTimeoutOption,
+    ExcludeOption,
+    HostsOption,
+    HostTimeoutOption,
+    TagsOption,
+)
 from ascendctl.results import CellKey, ExitCode, Result, Run, Status, coverage, exit_code, summary
 
 if TYPE_CHECKING:
@@ -38,17 +45,9 @@ def watch(
     every: Annotated[
         str, typer.Option("--every", help="From one start to the next, within 10 %: 30s, 10m, 1h.")
     ] = "10m",
-    hosts: Annotated[
-        str | None,
-        typer.Option("--hosts", "-w", help="Only these hosts: node[01-16],@group.", metavar="NODESET"),
-    ] = None,
-    exclude: Annotated[
-        str | None, typer.Option("--exclude", "-x", help="Not these hosts.", metavar="NODESET")
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tags", help="Only with this tag (a,b: either; repeat: all).", metavar="TAG"),
-    ] = None,
+    hosts: HostsOption = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
     history: Annotated[
         Path | None,
         typer.Option("--history", help="Keep the JSON reports here, and go on from them.", metavar="DIR"),
@@ -62,12 +61,8 @@ def watch(
     strict: Annotated[
         bool, typer.Option("--strict", help="Warnings count as wrong in exit code and metrics.")
     ] = False,
-    connect_timeout: Annotated[
-        float, typer.Option("--connect-timeout", min=0.1, help="Seconds for a TCP connection.")
-    ] = 10.0,
-    host_timeout: Annotated[
-        float, typer.Option("--host-timeout", min=1, help="Seconds for one host, all told.")
-    ] = 300.0,
+    connect_timeout: ConnectTimeoutOption = 10.0,
+    host_timeout: HostTimeoutOption = 300.0,
 ) -> None:
     """Repeat verify; print the findings of the first run, then only what changed.
 
@@ -299,25 +294,9 @@ def _write_metrics(path: Path, run: Run, code: ExitCode, strict: bool) -> None:
 @contextlib.contextmanager
 def _undivided() -> Iterator[None]:
     """An interruption waits until a run is told and kept, or it would be told twice; a second does not."""
-    came: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {
-        number: signal.signal(number, note)
-        for number in handled
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
+    with deferred() as interruption:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
+    if interruption.came:
         raise KeyboardInterrupt
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,6 +88,3 @@ class Listener(Protocol):
     def started(self, host: str) -> None: ...
 
     def finished(self, outcome: Outcome) -> None: ...
-
-
-FanOut = Callable[[list[Job]], list[Outcome]]
