@@ -2,6 +2,7 @@
 # make test   set up, then run the tests (installs OpenSSH's server and Chromium with apt-get where it can)
 # make lint   ruff and mypy
 # make docs   regenerate the pages that come from the code
+# make bundle-wheels   what installs without a network, into dist/wheels (WHEELS=FOLDER, CONSTRAINT=FILE)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -34,6 +35,12 @@ lint: $(VENV)/.installed-dev
 docs: $(VENV)/.installed
 	$(BIN)/ascendctl checks --format markdown >docs/checks.md
 	$(BIN)/python docs/make_screen.py
+
+WHEELS ?= dist/wheels
+.PHONY: bundle-wheels
+bundle-wheels: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'packaging>=24'
+	$(BIN)/python -m offline.bundle_wheels --output '$(WHEELS)' $(if $(CONSTRAINT),--constraint '$(CONSTRAINT)')
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
