@@ -13,6 +13,8 @@ from ascendctl.inventory import Endpoint
 class Deadlines:
     """Bounds of every layer, in seconds. ``run_s`` None = no bound on the whole run.
 
+    A host that turns a connection away because it is busy is tried again for ``connect_s`` and
+    ``handshake_s`` together, its turns waited for not counted.
     ``bounded_by_run``: ``host_s`` is what the run had left, less than the host's own bound.
     """
 
@@ -68,6 +70,7 @@ class Sink(Protocol):
     at its last frame, not at end of file). A sink may have an attribute ``framed``, true once it has
     recognised anything of the script's own: an answer that ended early is then ``lost``, else
     ``protocol`` (whatever answered, it was not our script). Without it, any byte counts as framed.
+    It may have a method ``heard()``: a transport calls it for signs of life that are no output.
     """
 
     def feed(self, data: bytes, received_at: float) -> bool: ...

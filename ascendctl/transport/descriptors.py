@@ -5,30 +5,33 @@ from __future__ import annotations
 import contextlib
 import resource
 
+from ascendctl.transport.slots import Room
+
 PER_HOST = 3
 FOR_THE_REST = 40
 
 
-def width_within_limit(width: int) -> tuple[int, str | None]:
-    """``width``, or less where the limit wants it, and then a sentence that says so.
+def room_within_limit(wanted: Room) -> tuple[Room, str | None]:
+    """``wanted``, or less where the limit wants it; with a sentence that says so if the width is less.
 
-    The soft limit is first raised as far as the width needs and the hard limit lets it.
+    The soft limit is first raised as far as is needed and the hard limit lets it.
     """
-    needed = width * PER_HOST + FOR_THE_REST
+    needed = (wanted.width + wanted.spare) * PER_HOST + FOR_THE_REST
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _reaches(soft, needed):
-        return width, None
-    wanted = needed if _reaches(hard, needed) else hard
+        return wanted, None
+    raised = needed if _reaches(hard, needed) else hard
     # No further than needed: what we start inherits the limit, and old programs choke on a high one.
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    possible = max(1, (soft - FOR_THE_REST) // PER_HOST)
-    if possible >= width:
-        return width, None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    hosts = max(1, (soft - FOR_THE_REST) // PER_HOST)
+    possible = Room(min(wanted.width, hosts), min(wanted.spare, max(0, hosts - wanted.width)))
+    if possible.width == wanted.width:
+        return possible, None
     return possible, (
-        f"hosts are asked {possible} at a time instead of {width}: this process may open no more than "
-        f"{soft} files; raise ulimit -n or lower --width"
+        f"hosts are asked {possible.width} at a time instead of {wanted.width}: this process may open no "
+        f"more than {soft} files; raise ulimit -n or lower --width"
     )
 
 

@@ -61,23 +61,27 @@ class Heartbeat:
     def answers(self, within_s: float) -> bool:
         """Ask now; whether anything came within so many seconds."""
         asked_at = time.monotonic()
-        self._ask(asked_at)
+        asked = self._ask(asked_at)
         while self._client.is_active() and not self.silent:
             if self._heard_at() >= asked_at:
                 return True
+            # The question of another thread may have been answered before ours was due.
+            asked = asked or self._ask(asked_at)
             if time.monotonic() - asked_at >= within_s:
                 return False
             time.sleep(_LOOK_UP_S)
         return False
 
-    def _ask(self, now: float) -> None:
+    def _ask(self, now: float) -> bool:
+        """Whether a question goes out; not while an earlier one still waits to be sent."""
         self._asked_at = now
         if self._asking is not None and self._asking.is_alive():
-            return
+            return False
         # Aside: sending blocks once nobody reads at the other end.
         self._asking = threading.Thread(target=self._send, name="ascendctl-keepalive", daemon=True)
         with contextlib.suppress(RuntimeError):  # no thread to be had: it counts as a miss
             self._asking.start()
+        return True
 
     def _send(self) -> None:
         request = paramiko.Message()

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import logging
 import os
-import random
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
@@ -36,14 +34,12 @@ from ascendctl.transport.identities import AgentSilent, Keyring
 from ascendctl.transport.known_hosts import HostKey, KnownHosts, Trust, Verdict, lookup_name
 from ascendctl.transport.lockout import REFUSALS_THAT_STOP_A_GROUP, LoginTally
 from ascendctl.transport.openssh_config import ClientConfig, ConfigProblem, Server
+from ascendctl.transport.pacing import Lane, Lanes, Patience, Turn
 from ascendctl.transport.passwords import Passwords
 from ascendctl.transport.remote_text import one_line
 from ascendctl.transport.watch import Cut, CutShort, Guard, Watch, aside
 
 COMMAND = "exec /bin/sh -s"
-RETRIES = 6
-FIRST_BACKOFF_S = 0.25
-LONGEST_BACKOFF_S = 4.0
 STDERR_KEPT_BYTES = 4096
 FIRST_WORDS_BYTES = 256
 LONGEST_JUMP_CHAIN = 8
@@ -56,6 +52,10 @@ _NEVER_S = 24 * 3600.0  # paramiko wants a number for limits that the guard keep
 
 _PARAMIKO_LOG = "ascendctl.paramiko"
 logging.getLogger(_PARAMIKO_LOG).setLevel(logging.CRITICAL + 1)
+
+
+def _nothing() -> None:
+    pass
 
 
 class SshTransport:
@@ -75,6 +75,7 @@ class SshTransport:
         self._lock = threading.Lock()
         self._tallies: dict[tuple[str, str], LoginTally] = {}
         self._jumps: dict[Endpoint, Future[_Connection]] = {}
+        self._lanes = Lanes()
 
     def __enter__(self) -> SshTransport:
         return self
@@ -105,17 +106,16 @@ class SshTransport:
     def run(self, job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Outcome:
         """Send the job's script to its host and feed the sink. Never raises for the host's sake."""
         started = time.monotonic()
+        heard: Callable[[], None] = getattr(sink, "heard", _nothing)
         exchange = _Exchange(job.script, sink)
         failure: Failure | None = None
         with self._watch.guard(stop, deadlines) as guard:
             try:
-                connection = self._connect(job.endpoint, job.group, deadlines, guard)
+                connection = self._connect(job.endpoint, job.group, deadlines, guard, heard=heard)
                 self._watch.add_beat(connection.heartbeat.beat)
                 try:
-                    exchange.run(connection, deadlines, guard)
-                except (_HostFailure, CutShort):
-                    _blame_jump(connection.jump, guard)
-                    raise
+                    with _blaming(connection.jump, guard):
+                        exchange.run(connection, deadlines, guard)
                 finally:
                     self._close(connection)
             except _HostFailure as ended:
@@ -142,37 +142,64 @@ class SshTransport:
         deadlines: Deadlines,
         guard: Guard,
         chain: tuple[Endpoint, ...] = (),
+        heard: Callable[[], None] = _nothing,
     ) -> _Connection:
-        """A logged-in connection; resets that mean *too busy* are tried again within the deadline."""
+        """A logged-in connection. A host that turns us away as too busy is tried again while there is
+        patience; ``heard`` is called for every packet until the login is done."""
         try:
             server = self._config.resolve(endpoint, guard)
         except ConfigProblem as problem:
             raise _HostFailure(Failure(problem.kind, str(problem))) from None
-        for attempt in itertools.count(1):
+        lane = self._lanes.of(_narrow_place(server))
+        ticket = lane.ticket()
+        patience = Patience(deadlines.connect_s + deadlines.handshake_s)
+        while True:
+            jump = self._jump_before(server, deadlines, guard, chain)
+            turn = self._wait_for_turn(lane, ticket, jump, server, guard)
+            began = time.monotonic()
             try:
-                return self._connect_once(server, group, deadlines, guard, chain)
+                with self._paced(turn, guard), _blaming(jump, guard):
+                    return self._connect_through(
+                        jump, server, group, deadlines, guard, _both(turn.heard, heard), is_jump=bool(chain)
+                    )
             except _TooBusy as busy:
-                backoff = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (attempt - 1)) * random.uniform(
-                    0.5, 1.5
-                )
+                pause_s = patience.pause_s(time.monotonic() - began)
                 guard.enter_layer("the pause before connecting again")
-                if attempt > RETRIES or backoff > guard.remaining_s or not guard.pause(backoff):
-                    detail = f"{busy.failure.detail} (tried {attempt} times)"
+                if pause_s is None or pause_s > guard.remaining_s or not guard.pause(pause_s):
+                    detail = f"{busy.failure.detail} (tried {patience.tries} times)"
                     raise _HostFailure(replace(busy.failure, detail=detail)) from None
-        raise AssertionError("unreachable")
 
-    def _connect_once(
-        self, server: Server, group: str, deadlines: Deadlines, guard: Guard, chain: tuple[Endpoint, ...]
-    ) -> _Connection:
+    def _jump_before(
+        self, server: Server, deadlines: Deadlines, guard: Guard, chain: tuple[Endpoint, ...]
+    ) -> _Connection | None:
+        if server.jump is None:
+            return None
         guard.enter_layer(f"TCP connect to {_where(server)}", deadlines.connect_s)
-        jump: _Connection | None = None
-        if server.jump is not None:
-            jump = self._jump(server.jump, deadlines, guard, (*chain, server.endpoint))
+        return self._jump(server.jump, deadlines, guard, (*chain, server.endpoint))
+
+    def _wait_for_turn(
+        self, lane: Lane, ticket: int, jump: _Connection | None, server: Server, guard: Guard
+    ) -> Turn:
+        guard.enter_layer(f"the turn to connect to {_where(server)}")
+        with _blaming(jump, guard):
+            return lane.wait_for_turn((server.address, server.port), ticket, guard)
+
+    @contextlib.contextmanager
+    def _paced(self, turn: Turn, guard: Guard) -> Iterator[None]:
+        """Ends the turn as the connection ends that is made inside."""
+        self._watch.add_beat(turn.look)
         try:
-            return self._connect_through(jump, server, group, deadlines, guard, is_jump=bool(chain))
-        except (_HostFailure, CutShort):
-            _blame_jump(jump, guard)
+            yield
+            turn.let_in()
+        except _TooBusy:
+            # A connection that our own deadline cut also ends without a word.
+            turn.turned_away() if guard.cut_by is None else turn.give_back()
             raise
+        except BaseException:
+            turn.give_back()
+            raise
+        finally:
+            self._watch.remove_beat(turn.look)
 
     def _connect_through(
         self,
@@ -181,9 +208,11 @@ class SshTransport:
         group: str,
         deadlines: Deadlines,
         guard: Guard,
+        heard: Callable[[], None],
         *,
         is_jump: bool,
     ) -> _Connection:
+        guard.enter_layer(f"TCP connect to {_where(server)}", deadlines.connect_s)
         if jump is not None:
             guard.enter_layer(f"TCP connect to {_where(server)} from {jump.server.name}", deadlines.connect_s)
             pipe: _Pipe = _through_jump(jump, server, guard)
@@ -194,9 +223,11 @@ class SshTransport:
         connection = _Connection(pipe, server, jump, is_jump=is_jump)
         try:
             guard.on_cut(pipe.cut)
+            connection.packetizer.on_packet = heard
             guard.enter_layer(f"SSH banner from {_where(server)}", deadlines.handshake_s)
             self._handshake(connection, guard)
             self._log_in(connection, group, deadlines, guard)
+            connection.packetizer.on_packet = _nothing
         except BaseException:
             connection.close()
             raise
@@ -361,7 +392,7 @@ class _HostFailure(Exception):
 
 
 class _TooBusy(_HostFailure):
-    """The server dropped us before it said who it is, as sshd does above MaxStartups: try again."""
+    """The server dropped us before the key exchange, as sshd does above MaxStartups: try again."""
 
 
 class _JumpFault(_HostFailure):
@@ -370,14 +401,16 @@ class _JumpFault(_HostFailure):
 
 class _Packetizer(paramiko.packet.Packetizer):
     """paramiko's, without its timer thread per handshake (the guard bounds the handshake), with the
-    lines kept that a server says before it names itself (they tell why it does not), and with the time
-    of the last packet."""
+    lines kept that a server says before it names itself (they tell why it does not), with the time of
+    the last packet, and with whether anything came behind the banner."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self.first_lines: list[str] = []
         self.heard_at = time.monotonic()
-        self.on_first_line: Callable[[], None] = lambda: None
+        self.began_exchange = False
+        self.on_first_line: Callable[[], None] = _nothing
+        self.on_packet: Callable[[], None] = _nothing
 
     def start_handshake(self, timeout: float) -> None:
         pass
@@ -385,12 +418,22 @@ class _Packetizer(paramiko.packet.Packetizer):
     def read_message(self) -> tuple[int, paramiko.Message]:
         message: tuple[int, paramiko.Message] = super().read_message()
         self.heard_at = time.monotonic()
+        self.on_packet()
         return message
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        first = b""
+        if not self.began_exchange:
+            first = super().read_all(1, check_rekey)
+            self.began_exchange = True
+        rest: bytes = super().read_all(n - len(first), check_rekey)
+        return first + rest
 
     def readline(self, timeout: float) -> str:
         line: str = super().readline(timeout)
         self.first_lines.append(line)
         self.on_first_line()
+        self.on_packet()
         return line
 
 
@@ -462,6 +505,16 @@ class _Connection:
         self.pipe.close()
 
 
+@contextlib.contextmanager
+def _blaming(jump: _Connection | None, guard: Guard) -> Iterator[None]:
+    """Where a host behind jump hosts fails inside, the jump host's share in it comes first."""
+    try:
+        yield
+    except (_HostFailure, CutShort):
+        _blame_jump(jump, guard)
+        raise
+
+
 def _blame_jump(jump: _Connection | None, guard: Guard) -> None:
     """Where a deadline cut a host behind jump hosts: raise `_JumpFault` for the first that is silent.
 
@@ -477,6 +530,24 @@ def _blame_jump(jump: _Connection | None, guard: Guard) -> None:
 
 
 # --- reaching the server --------------------------------------------------------------------------
+
+
+def _narrow_place(server: Server) -> Hashable:
+    """What connections share that may bear only some of them at a time (`pacing`)."""
+    if server.jump is not None:
+        return server.jump
+    if server.proxy_command:
+        # `ssh -W host:port bastion`: alike but for the host, and so through the same bastion.
+        return tuple(part.replace(server.address, "%h") for part in server.proxy_command)
+    return server.address, server.port
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def _tcp_connect(server: Server, guard: Guard) -> _Pipe:
@@ -534,6 +605,10 @@ def _through_jump(jump: _Connection, server: Server, guard: Guard) -> _Pipe:
     except paramiko.ChannelException as refused:
         raise _HostFailure(_forwarding_failure(server, via, refused)) from None
     except (paramiko.SSHException, EOFError, OSError) as error:
+        if jump.client.is_active() and guard.cut_by is None and guard.remaining_s > 0.0:
+            # Of channels refused at the same time, paramiko tells the reason to one thread only.
+            detail = f"no TCP connection to {_where(server)} from jump host {via}"
+            raise _HostFailure(Failure("refused", detail)) from None
         if jump.client.is_active():
             detail = f"no answer at TCP connect to {_where(server)} from jump host {via}"
             raise _HostFailure(Failure("timeout", detail)) from None
@@ -879,6 +954,10 @@ def _handshake_failure(connection: _Connection, error: Exception) -> _HostFailur
     reason = one_line(str(error)) or type(error).__name__
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return _HostFailure(Failure("protocol", f"{where} and this client share no algorithm: {reason}"))
+    hung_up = isinstance(error, EOFError | ConnectionError) or str(error) == "Negotiation failed."
+    if client.remote_version and hung_up and not connection.packetizer.began_exchange:
+        detail = f"{where} took the connection and closed it after its banner (sshd too busy, or a filter)"
+        return _TooBusy(Failure("protocol", detail))
     if client.remote_version:
         detail = f"the key exchange with {where} ({one_line(client.remote_version)}) failed: {reason}"
         return _HostFailure(Failure("protocol", detail))
@@ -887,7 +966,7 @@ def _handshake_failure(connection: _Connection, error: Exception) -> _HostFailur
         return _TooBusy(Failure("refused", f"{where} has too many logins under way (sshd's MaxStartups)"))
     if _SAID_TO_PENALISED in said:
         detail = f"{where} turns this address away for a while (sshd's PerSourcePenalties)"
-        return _HostFailure(Failure("refused", detail))
+        return _TooBusy(Failure("refused", detail))
     if said:
         return _HostFailure(Failure("protocol", f"{where} is no SSH server: it said {one_line(said, 80)!r}"))
     if connection.server.proxy_command:

@@ -230,7 +230,7 @@ def test_what_answers_is_no_ssh_server(
     listener: socket.socket, said: bytes, kind: ReachStatus, part: str
 ) -> None:
     with answering(listener, said):
-        outcome, _ = ask(stranger(listener.getsockname()[1]))
+        outcome, _ = ask(stranger(listener.getsockname()[1]), deadlines=QUICK)
     failure = failed(outcome, kind, part)
     assert "\x1b" not in failure.detail
 
@@ -509,30 +509,3 @@ def test_jump_hosts_that_lead_back_to_themselves(tmp_path: Path) -> None:
     with SshTransport(config=ClientConfig(user_config=config)) as transport:
         outcome, _ = ask(Endpoint("node", "node.invalid", user="root"), transport=transport)
     failed(outcome, ReachStatus.JUMP_HOST, "through itself")
-
-
-# --- too busy -------------------------------------------------------------------------------------
-
-
-def test_resets_of_a_busy_server_are_tried_again() -> None:
-    with OpenSSHFarm([("node01", None)], max_startups="2", network="127.79") as farm:
-        endpoint = farm.endpoint("node01")
-        jobs = [Job(f"host{number}", endpoint, script("echo END")) for number in range(10)]
-        with SshTransport() as transport:
-            outcomes = fan_out(jobs, lambda job: transport, lambda job: Collected(), deadlines=SHORT)
-        assert [outcome.failure for outcome in outcomes] == [None] * 10
-        assert farm.execs("node01") == 10
-        assert "drop connection" in farm.log("node01"), "the server was never too busy: nothing was shown"
-
-
-@pytest.mark.parametrize("said", [b"", b"Exceeded MaxStartups\r\n"])
-def test_a_server_that_stays_too_busy_is_given_up(
-    listener: socket.socket, said: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ascendctl.transport.ssh.FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr("ascendctl.transport.ssh.RETRIES", 3)
-    with answering(listener, said) as server:
-        outcome, _ = ask(stranger(listener.getsockname()[1]))
-        assert server.connections == 4
-    kind = ReachStatus.REFUSED if said else ReachStatus.PROTOCOL
-    failed(outcome, kind, "MaxStartups", "tried 4 times")
