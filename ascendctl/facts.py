@@ -200,6 +200,77 @@ class LinkStatFacts:
 
 
 @dataclass(frozen=True)
+class OpticalFacts:
+    """``hccn_tool -optical -g``: the optical module of a port, lanes in order.
+
+    ``present`` is the tool's own word; real tools print ``not present`` above a full set of values. None =
+    not printed, or printed as NA, not supported or failed; powers are those of the lanes in use.
+    ``*_high_*`` and ``*_low_*`` are the module's own alarm thresholds. Flags are bit masks: TX lanes and
+    RX lanes that lost their signal (LOS) or lock (LOL).
+    """
+
+    present: bool | None
+    temperature_c: float | None = None
+    voltage_mv: float | None = None
+    tx_power_mw: tuple[float, ...] = ()
+    rx_power_mw: tuple[float, ...] = ()
+    host_snr_db: tuple[float | None, ...] = ()
+    media_snr_db: tuple[float | None, ...] = ()
+    temperature_high_c: float | None = None
+    temperature_low_c: float | None = None
+    voltage_high_mv: float | None = None
+    voltage_low_mv: float | None = None
+    tx_power_high_mw: float | None = None
+    tx_power_low_mw: float | None = None
+    rx_power_high_mw: float | None = None
+    rx_power_low_mw: float | None = None
+    tx_los_flags: int | None = None
+    rx_los_flags: int | None = None
+    tx_lol_flags: int | None = None
+    rx_lol_flags: int | None = None
+    vendor: str | None = None
+    part_number: str | None = None
+    serial_number: str | None = None
+
+
+@dataclass(frozen=True)
+class CounterFacts:
+    """Counters under the names the tool prints (``-stat``, ``-hw_stats``, ``npu-smi info -t ecc``)."""
+
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SpeedFacts:
+    """``speed_mbps`` is None where the tool prints ``Unknown!``, as it does while the link is down."""
+
+    speed_mbps: int | None
+
+
+class Duplex(str, Enum):
+    FULL = "Full"
+    HALF = "Half"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True)
+class DuplexFacts:
+    duplex: Duplex
+
+
+@dataclass(frozen=True)
+class MtuFacts:
+    mtu_bytes: int
+
+
+@dataclass(frozen=True)
+class FecFacts:
+    """The word before ``FEC mode``: ``auto``, ``rs`` or ``no``."""
+
+    mode: str
+
+
+@dataclass(frozen=True)
 class HccnConfDevice:
     address: str | None = None
     netmask: str | None = None
@@ -362,6 +433,25 @@ class ClockFacts:
 
 
 @dataclass(frozen=True)
+class MemoryFacts:
+    """``/proc/meminfo``: the host's memory and its huge pages (pages of ``huge_page_size_kib``)."""
+
+    total_kib: int
+    available_kib: int
+    huge_pages_total: int
+    huge_pages_free: int
+    huge_page_size_kib: int
+
+
+@dataclass(frozen=True)
+class TimeServiceFacts:
+    """``timedatectl show``: whether a time service is switched on, and whether the clock is in step."""
+
+    enabled: bool
+    synchronized: bool
+
+
+@dataclass(frozen=True)
 class ToolFacts:
     """Where a tool was found on the host; ``path`` is None where it is missing."""
 
@@ -381,6 +471,8 @@ class SystemFacts:
     addresses: Reading[tuple[HostAddress, ...]] = field(default_factory=not_asked)
     open_files_limit: Reading[int] = field(default_factory=not_asked)
     clock: Reading[ClockFacts] = field(default_factory=not_asked)
+    memory: Reading[MemoryFacts] = field(default_factory=not_asked)
+    time_service: Reading[TimeServiceFacts] = field(default_factory=not_asked)
 
 
 # --- assembled ------------------------------------------------------------------------------------
@@ -395,6 +487,13 @@ class Accelerator(str, Enum):
     ASCEND = "ascend"
     NVIDIA = "nvidia"
     CPU = "cpu"
+
+
+class Profile(str, Enum):
+    """How much is asked of a host: what a verdict needs, or every counter and setting besides."""
+
+    STANDARD = "standard"
+    DEEP = "deep"
 
 
 class ScaleOut(str, Enum):
@@ -416,6 +515,7 @@ class Expectation:
     nic: str | None = None
     group: str = ""
     tags: frozenset[str] = frozenset()
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # overrides by name
 
 
 class ReachStatus(str, Enum):
@@ -469,6 +569,15 @@ class DeviceFacts:
     health: Reading[HealthFacts] = field(default_factory=not_asked)
     hccs: Reading[HccsFacts] = field(default_factory=not_asked)
     spod: Reading[SpodFacts] = field(default_factory=not_asked)
+    optical: Reading[OpticalFacts] = field(default_factory=not_asked)
+    link_stat: Reading[LinkStatFacts] = field(default_factory=not_asked)
+    stat: Reading[CounterFacts] = field(default_factory=not_asked)
+    hw_stats: Reading[CounterFacts] = field(default_factory=not_asked)
+    speed: Reading[SpeedFacts] = field(default_factory=not_asked)
+    duplex: Reading[DuplexFacts] = field(default_factory=not_asked)
+    mtu: Reading[MtuFacts] = field(default_factory=not_asked)
+    fec: Reading[FecFacts] = field(default_factory=not_asked)
+    ecc: Reading[CounterFacts] = field(default_factory=not_asked)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from ascendctl.facts import Parsed, ParseStatus
-from ascendctl.parsers import hccn_tool, host, npu_smi
+from ascendctl.parsers import hccn_counters, hccn_tool, host, npu_smi, optical, port_settings
 from ascendctl.parsers.command import Asked, Tool, UnknownCommand, read_command
 from ascendctl.parsers.errors import HCCN_EXIT_CODES, classify
 from ascendctl.parsers.reader import Reader
@@ -69,7 +69,12 @@ def facts_json(facts: Any) -> Any:
 
 
 _READERS: Mapping[Tool, Mapping[str, Reader]] = {
-    Tool.HCCN_TOOL: hccn_tool.READERS,
+    Tool.HCCN_TOOL: {
+        **hccn_tool.READERS,
+        **optical.READERS,
+        **port_settings.READERS,
+        **hccn_counters.READERS,
+    },
     Tool.NPU_SMI: npu_smi.READERS,
     Tool.CAT: host.FILE_READERS,
     Tool.HOST: host.HOST_READERS,

@@ -64,7 +64,7 @@ def read_command(command: str) -> Asked:
     )
 
 
-_HOST_COMMANDS = ("hostname", "uname -srm", "date +%s.%N", "ip -o addr show")
+_HOST_COMMANDS = ("hostname", "uname -srm", "date +%s.%N", "ip -o addr show", "timedatectl show")
 
 # End of the path → kind. Installations differ in what comes before.
 _FILES = {
@@ -72,6 +72,7 @@ _FILES = {
     "/os-release": "os-release",
     "/version.info": "version.info",
     "/ascend_toolkit_install.info": "ascend_toolkit_install.info",
+    "/proc/meminfo": "meminfo",
 }
 
 _NPU_SMI_OPTIONS_WITH_VALUE = ("-t", "-i", "-c")

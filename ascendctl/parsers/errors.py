@@ -167,6 +167,15 @@ CAT: tuple[ErrorText, ...] = (
     ),
 )
 
+HOST: tuple[ErrorText, ...] = (
+    *_texts(
+        Stream.STDERR,
+        ParseStatus.UNSUPPORTED,
+        (r"Unknown (?:operation|command verb) '?show'?\.", "this timedatectl is older than systemd 239"),
+        (r"System has not been booted with systemd as init system.*", "this host runs without systemd"),
+    ),
+)
+
 # Printed in place of any tool's answer, by whatever was to start it.
 SHELL: tuple[ErrorText, ...] = (
     *_texts(
@@ -198,7 +207,7 @@ TOOL_TEXTS: dict[Tool, tuple[ErrorText, ...]] = {
     Tool.HCCN_TOOL: HCCN_TOOL,
     Tool.NPU_SMI: NPU_SMI,
     Tool.CAT: CAT,
-    Tool.HOST: (),
+    Tool.HOST: HOST,
 }
 
 # dcmi's codes as npu-smi prints them; others are failures without a closer meaning.

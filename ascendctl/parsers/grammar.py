@@ -15,6 +15,7 @@ MAX_NPU_ID = 63
 MAX_PHY_ID = 63
 MAX_CHIP_ID = 7
 MAX_UINT32 = 0xFFFFFFFF
+MAX_UINT64 = 0xFFFFFFFFFFFFFFFF
 
 _IPV4 = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _UNSIGNED = re.compile(r"0|[1-9][0-9]{0,19}")

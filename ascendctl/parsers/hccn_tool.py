@@ -130,11 +130,11 @@ def read_tls(asked: Asked, output: Output) -> TlsFacts:
     match = _TLS_SWITCH.fullmatch(first.stripped)
     if match is None:
         raise unparsed(first, "expected 'dev_id:N, tls switch[0 or 1](0:disable, 1:enable), …'")
-    _same_device(asked, match["device"], first)
+    same_device(asked, match["device"], first)
     for line in rest:
         header = _TLS_CERTIFICATE.fullmatch(line.stripped)
         if header is not None:
-            _same_device(asked, header["device"], line)
+            same_device(asked, header["device"], line)
         elif not line.text.startswith((" ", "\t")) or not _TLS_DETAIL.fullmatch(line.stripped):
             raise unparsed(line, "expected the lines of a certificate")
     return TlsFacts(int(match["switch"]))
@@ -178,7 +178,7 @@ def read_link_stat(asked: Asked, output: Output) -> LinkStatFacts:
         match = _LINK_STAT_LINE.fullmatch(line.stripped)
         if match is None:
             raise unparsed(line, "expected '[devid N]…'")
-        _same_device(asked, match["device"], line)
+        same_device(asked, match["device"], line)
         if "link change records" in values:
             records.append(_link_record(match["text"], line))
             continue
@@ -239,7 +239,8 @@ def _netmask(field: Field) -> str:
     return netmask(field.value, field.line)
 
 
-def _same_device(asked: Asked, printed: str, line: Line) -> None:
+def same_device(asked: Asked, printed: str, line: Line) -> None:
+    """That the physical id an answer prints is the one that was asked."""
     if asked.device is not None and int(printed) != asked.device:
         raise unparsed(line, f"the answer is of device {int(printed)}, asked was device {asked.device}")
 
@@ -293,7 +294,7 @@ def _ping_frame(
     head = _PING_HEAD.fullmatch(lines[0].stripped)
     if head is None:
         raise unparsed(lines[0], "expected 'device N PING ADDRESS'")
-    _same_device(asked, head["device"], lines[0])
+    same_device(asked, head["device"], lines[0])
     if asked.target and is_ipv4(asked.target) and head["target"] != asked.target:
         raise unparsed(lines[0], f"asked was a ping of {asked.target}")
     if "." in head["target"]:

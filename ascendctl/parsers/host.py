@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ascendctl.facts import HostAddress
+from ascendctl.facts import HostAddress, MemoryFacts, TimeServiceFacts
 from ascendctl.parsers import hccn_conf
 from ascendctl.parsers.command import Asked
 from ascendctl.parsers.errors import is_missing_file
+from ascendctl.parsers.grammar import MAX_UINT64, unsigned
 from ascendctl.parsers.reader import Reader
-from ascendctl.parsers.text import Line, Output, ends_early, nonblank, require_line_end, unparsed
+from ascendctl.parsers.text import Field, Line, Output, ends_early, nonblank, require_line_end, unparsed
 
 
 class Kernel(NamedTuple):
@@ -94,6 +95,49 @@ def read_version_file(asked: Asked, output: Output) -> str:
     return next(iter(versions))
 
 
+def read_meminfo(asked: Asked, output: Output) -> MemoryFacts:
+    """``/proc/meminfo``: ``Label:   N kB``, and counts of pages without a unit (proc(5))."""
+    lines = nonblank(output.stdout)
+    require_line_end(lines[-1])
+    fields: dict[str, Field] = {}
+    for line in lines:
+        match = _MEMINFO_LINE.fullmatch(line.stripped)
+        if match is None or match["label"] in fields:
+            raise unparsed(line, "expected 'Label: N kB' or 'Label: N', each label once")
+        unit = match["unit"] or ""
+        if match["label"] in _MEMINFO_UNITS and unit != _MEMINFO_UNITS[match["label"]]:
+            raise unparsed(line, f"expected {match['label']} in {_MEMINFO_UNITS[match['label']] or 'pages'}")
+        fields[match["label"]] = Field(match["value"], line)
+    for label in _MEMINFO_UNITS:
+        if label not in fields:
+            raise ends_early(lines, f"{label!r}")
+    total, available, pages, free_pages, size = (
+        unsigned(fields[label].value, fields[label].line, "a number", MAX_UINT64) for label in _MEMINFO_UNITS
+    )
+    for what, part, whole in (("MemAvailable", available, total), ("HugePages_Free", free_pages, pages)):
+        if part > whole:
+            raise unparsed(fields[what].line, "expected no more of it than there is in total")
+    return MemoryFacts(total, available, pages, free_pages, size)
+
+
+def read_timedatectl(asked: Asked, output: Output) -> TimeServiceFacts:
+    """``timedatectl show`` (systemd 239 or newer): ``NTP=yes`` and ``NTPSynchronized=yes`` among others."""
+    values: dict[str, bool] = {}
+    for line in nonblank(output.stdout):
+        key, equals, value = line.stripped.partition("=")
+        if not equals or not _PROPERTY.fullmatch(key):
+            raise unparsed(line, "expected 'Key=value'")
+        if key not in ("NTP", "NTPSynchronized"):
+            continue
+        if value not in ("yes", "no") or key in values:
+            raise unparsed(line, f"expected {key}=yes or {key}=no, once")
+        values[key] = value == "yes"
+    for key in ("NTP", "NTPSynchronized"):
+        if key not in values:
+            raise ends_early(output.stdout, f"'{key}='")
+    return TimeServiceFacts(enabled=values["NTP"], synchronized=values["NTPSynchronized"])
+
+
 def _some_files_exist(output: Output) -> bool:
     """``cat`` of several candidates exits 1 when one is missing; what it printed is whole."""
     complaints = nonblank(output.stderr)
@@ -110,12 +154,14 @@ HOST_READERS: Mapping[str, Reader] = {
     "uname -srm": Reader(read_kernel),
     "date +%s.%N": Reader(read_clock),
     "ip -o addr show": Reader(read_addresses, foreign_text=True),
+    "timedatectl show": Reader(read_timedatectl),
 }
 
 FILE_READERS: Mapping[str, Reader] = {
     "hccn.conf": hccn_conf.READER,
     "os-release": Reader(read_os_release, foreign_text=True),
     "version.info": Reader(read_version_file, _some_files_exist, foreign_text=True),
+    "meminfo": Reader(read_meminfo),
     "ascend_toolkit_install.info": Reader(read_version_file, _some_files_exist, foreign_text=True),
 }
 
@@ -129,6 +175,18 @@ _ASSIGNMENT = re.compile(
     r"(?P<key>[A-Za-z_][A-Za-z0-9_]*)="
     r"""(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"']*))"""
 )
+# The values of MemoryFacts, in its order, and their units.
+_MEMINFO_UNITS = {
+    "MemTotal": "kB",
+    "MemAvailable": "kB",
+    "HugePages_Total": "",
+    "HugePages_Free": "",
+    "Hugepagesize": "kB",
+}
+_MEMINFO_LINE = re.compile(
+    r"(?P<label>[A-Za-z][A-Za-z0-9_]*(?:\([a-z_]+\))?):[ \t]+(?P<value>[0-9]{1,20})(?: (?P<unit>kB))?"
+)
+_PROPERTY = re.compile(r"[A-Z][A-Za-z]*")
 _LINK_LINE = re.compile(r"[0-9]{1,9}: \S+:? <[A-Z0-9_,-]*> .*")
 _ADDRESS_LINE = re.compile(
     r"[0-9]{1,9}: (?P<interface>[^\s@:]+)(?:@\S+?)?:?\s+inet6? (?P<address>[0-9A-Fa-f.:]+)"

@@ -16,6 +16,7 @@ from ascendctl.facts import (
     CardFacts,
     CardListFacts,
     ChipId,
+    CounterFacts,
     HccsFacts,
     HealthFacts,
     MappingFacts,
@@ -28,7 +29,7 @@ from ascendctl.facts import (
 )
 from ascendctl.parsers.command import Asked
 from ascendctl.parsers.errors import is_driver_note
-from ascendctl.parsers.grammar import MAX_CHIP_ID, MAX_NPU_ID, MAX_PHY_ID, MAX_UINT32, unsigned
+from ascendctl.parsers.grammar import MAX_CHIP_ID, MAX_NPU_ID, MAX_PHY_ID, MAX_UINT32, MAX_UINT64, unsigned
 from ascendctl.parsers.reader import Reader
 from ascendctl.parsers.text import (
     BLANKS,
@@ -180,7 +181,7 @@ def read_hccs(asked: Asked, output: Output) -> HccsFacts:
         lane_list=lane_lists,
         speed=_numbers(arrays, fields, "hccs link speed", MAX_UINT32),
         counters={
-            label.removeprefix("hccs ").replace(" ", "_"): _numbers(arrays, fields, label, _MAX_UINT64)
+            label.removeprefix("hccs ").replace(" ", "_"): _numbers(arrays, fields, label, MAX_UINT64)
             for label in fields
             if label in _HCCS_COUNTERS
         },
@@ -217,6 +218,24 @@ def read_board(asked: Asked, output: Output) -> BoardFacts:
     return board
 
 
+def read_ecc(asked: Asked, output: Output) -> CounterFacts:
+    """``-t ecc``: errors of the memories and pages taken out of use, of one chip.
+
+    The six HBM counters always stand together; DDR's come before them on 910A, the two of pages that
+    are isolated at the next start after them on A2 and A3 (npu-smi's source, and a sample of 910A).
+    """
+    lines = nonblank(_answer(output))
+    fields = read_fields(lines, required=_ECC_REQUIRED, optional=_ECC_OPTIONAL)
+    require_line_end(lines[-1])
+    for label in _ECC_TOGETHER:
+        if label in fields and label.replace("Single", "Double") not in fields:
+            raise ends_early(lines, repr(label.replace("Single", "Double")))
+    ids = {label: _number(fields.pop(label), most) for label, most in _ECC_IDS.items() if label in fields}
+    if "NPU ID" in ids:
+        _same_chip(asked, ids["NPU ID"], ids.get("Chip ID"), lines[0])
+    return CounterFacts({label: _number(field, MAX_UINT32) for label, field in fields.items()})
+
+
 READERS: Mapping[str, Reader] = {
     "info": Reader(read_info),
     "info -m": Reader(read_mapping),
@@ -227,6 +246,7 @@ READERS: Mapping[str, Reader] = {
     "info -t hccs": Reader(read_hccs),
     "info -t spod-info": Reader(read_spod),
     "info -t board": Reader(read_board),
+    "info -t ecc": Reader(read_ecc),
 }
 
 
@@ -234,7 +254,6 @@ READERS: Mapping[str, Reader] = {
 
 _NO_CARD = "There is no NPU card on this server."
 _VERSION = re.compile(r"[0-9][0-9A-Za-z._-]{0,39}")
-_MAX_UINT64 = 2**64 - 1
 
 
 def _answer(output: Output) -> list[Line]:
@@ -732,3 +751,17 @@ def _numbers(
     arrays: Mapping[str, Iterable[str]], fields: Mapping[str, Field], label: str, maximum: int
 ) -> tuple[int, ...]:
     return tuple(unsigned(text, fields[label].line, "a number", maximum) for text in arrays[label])
+
+
+# --- npu-smi info -t ecc ------------------------------------------------------------------------------
+
+_ECC_KINDS = ("Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count")
+_ECC_REQUIRED = tuple(f"HBM {bits} Bit {kind}" for kind in _ECC_KINDS for bits in ("Single", "Double"))
+_ECC_TOGETHER = (
+    *(f"DDR Single Bit {kind}" for kind in _ECC_KINDS),
+    *(f"{memory} Single Bit Next-Isolated Pages Count" for memory in ("DDR", "HBM")),
+)
+_ECC_IDS = {"NPU ID": MAX_NPU_ID, "Chip Count": MAX_CHIP_ID + 1, "Chip ID": MAX_CHIP_ID}
+_ECC_OPTIONAL = frozenset(
+    (*_ECC_TOGETHER, *(label.replace("Single", "Double") for label in _ECC_TOGETHER), *_ECC_IDS)
+)

@@ -151,6 +151,16 @@ ALARM = (
 )
 SPOD = fields(("SDID", "37748736"), ("Super Pod Size", "384"), ("Super Pod ID", "2"), ("Server Index", "9"))
 BOARD = fields(("NPU ID", "3"), ("Chip ID", "0"), ("Chip Name", "910B2"), ("PCIe Bus Info", "0000:C1:00.0"))
+ECC = "".join(
+    f"\t{f'HBM {bits} Bit {kind}':<40} : {count}\n"
+    for count, (kind, bits) in enumerate(
+        (kind, bits)
+        for kind in (
+            "Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count", "Next-Isolated Pages Count"
+        )
+        for bits in ("Single", "Double")
+    )
+)  # fmt: skip
 CARD_LIST = fields(("Total Count", "2")) + "".join(
     "\n" + fields(("NPU ID", str(npu)), ("Chip Count", "1")) for npu in (0, 5)
 )
@@ -203,6 +213,81 @@ LLDP = (
     "Maximum Frame Size TLV\n\t9216\n"
     "End of LLDPDU TLV\n"
 )
+OPTICAL_BASE = (
+    "optical info:\n"
+    "present              : present\n"
+    "temperature          : 52 C\n"
+    "high power enable reg: enabled\n"
+    "vendor name          : Some Optics: Ltd\n"
+    "vendor part number   : SO-200G-SR4\n"
+    "vendor serial number : AB12CD0042\n"
+    "vendor org unique id : 0x11 0x22 0x33\n"
+    "xsfp identifier      : QSFP+ or later\n"
+    "xsfp wave length     : 850 nm\n"
+    "manufact date code   : 2024.2.29\n"
+    "Vcc                  : 3290.40 mV\n"
+    + "".join(
+        f"Tx Power{lane}            : 1.{lane}040 mW\nRx Power{lane}            : 0.9{lane}07 mW\n"
+        for lane in range(4)
+    )
+    + "Vcc High Thres       : 3630.00 mV\n"
+    "Vcc Low Thres        : 2970.00 mV\n"
+    "Temp High Thres      : 75 C\n"
+    "Temp Low Thres       : -5 C\n"
+    "TxPower High Thres   : 5.0119 mW\n"
+    "TxPower Low Thres    : 0.1995 mW\n"
+    "RxPower High Thres   : 5.0119 mW\n"
+    "RxPower Low Thres    : 0.1000 mW\n"
+    + "".join(f"Tx Bias{lane}             : 7.{lane}200 mA\n" for lane in range(4))
+    + "Tx Los Flag          : 0x0\n"
+    "Rx Los Flag          : 0xa\n"
+)
+# What only builds of hccn_tool with its extension print.
+OPTICAL_EXTENSION = (
+    "Tx LoL Flag          : 0x0\n"
+    "Rx LoL Flag          : 0xf\n"
+    + "".join(f"Host SNR Lane{lane}       : not supported\n" for lane in range(4))
+    + "".join(f"Media SNR Lane{lane}      : 2{lane}.5000 dB\n" for lane in range(4))
+)
+OPTICAL = (
+    OPTICAL_BASE
+    + OPTICAL_EXTENSION
+    + (
+        "Physical Code        : NA\n"
+        "vendor rev           : A1\n"
+        "Specification compliance: 0x00 0x00 0x00 0x00 0x00 0x00 0x00 0x00\n"
+    )
+)
+OPTICAL_ABSENT = "".join(
+    f"{line[:21]}: NA\n" if line.startswith(("Vcc", "Temp", "TxP", "RxP", "temperature")) else f"{line}\n"
+    for line in OPTICAL_BASE.replace(": present", ": not present").split("\n")[:-1]
+    if not line.startswith(("Tx ", "Rx "))
+).replace("Vcc High", "Tx Power             : NA\nRx Power             : NA\nVcc High")
+STAT = (
+    "packet statistics:\n"
+    "mac_tx_mac_pause_num:7\nmac_rx_bad_pkt_num:3\nroce_rx_err_pkt_num:0\nroce_new_pkt_rty_num:12\n"
+    "nic_tx_all_pkg_num:18446744073709551615\nnic_rx_all_oct_num:88\n"
+)
+HW_STATS_NAMES = (
+    "pd_alloc", "pd_dealloc", "mr_alloc", "mr_dealloc", "cq_alloc", "cq_dealloc", "qp_alloc", "qp_dealloc",
+    "pd_active", "mr_active", "cq_active", "qp_active", "aeqe", "ceqe",
+)  # fmt: skip
+HW_STATS = "".join(f"[devid 3] {name}: {at * 10}\n" for at, name in enumerate(HW_STATS_NAMES))
+MEMINFO = (
+    "MemTotal:       2112996928 kB\n"
+    "MemFree:        1900000000 kB\n"
+    "MemAvailable:   2000000000 kB\n"
+    "Active(anon):     51228 kB\n"
+    "HugePages_Total:    1024\n"
+    "HugePages_Free:     1000\n"
+    "HugePages_Rsvd:        0\n"
+    "Hugepagesize:       2048 kB\n"
+    "DirectMap1G:    25165824 kB\n"
+)
+TIMEDATECTL = (
+    "Timezone=Asia/Shanghai\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized=no\n"
+    "TimeUSec=Mon 2026-10-12 06:55:43 CST\nRTCTimeUSec=Mon 2026-10-12 06:55:44 CST\n"
+)
 HCCN_CONF = (
     "# 端口\n"
     "address_0=10.1.2.10\nnetmask_0=255.255.255.0\ngateway_0=10.1.2.1\nnetdetect_0=10.1.2.1\n\n"
@@ -234,6 +319,13 @@ WHOLE: dict[str, str] = {
     "hccn_tool -i 3 -ping -g address 10.1.2.3": PING,
     "hccn_tool -i 3 -hccs_ping -g address 192.9.3.196": HCCS_PING,
     "hccn_tool -i 3 -link_stat -g": LINK_STAT,
+    "hccn_tool -i 3 -optical -g": OPTICAL,
+    "hccn_tool -i 3 -stat -g": STAT,
+    "hccn_tool -i 3 -hw_stats -g": HW_STATS,
+    "hccn_tool -i 3 -speed -g": "Speed: 200000 Mb/s\n",
+    "hccn_tool -i 3 -duplex -g": "Duplex: Half\n",
+    "hccn_tool -i 3 -mtu -g": "mtu:4200\n",
+    "hccn_tool -i 3 -fec -g": "fec mode: rs FEC mode\n",
     "cat /etc/hccn.conf": HCCN_CONF,
     "npu-smi info": INFO_A3,
     "npu-smi info -m": mapping_a3(3),
@@ -244,6 +336,9 @@ WHOLE: dict[str, str] = {
     "npu-smi info -t hccs -i 0 -c 0": HCCS,
     "npu-smi info -t spod-info -i 0 -c 0": SPOD,
     "npu-smi info -t board -i 3 -c 0": BOARD,
+    "npu-smi info -t ecc -i 3 -c 0": ECC,
+    "cat /proc/meminfo": MEMINFO,
+    "timedatectl show": TIMEDATECTL,
     "hostname": "node-07\n",
     "uname -srm": "Linux 5.10.0-216.0.0.115.oe2203sp4.aarch64 aarch64\n",
     "date +%s.%N": "1790000000.123456789\n",

@@ -26,10 +26,9 @@ def _index() -> list[dict[str, str]]:
 
 # Questions that ascendctl does not ask: it tells their error texts, and reads no values.
 NOT_READ = (
-    "hccn_arp__", "hccn_bandwidth__", "hccn_duplex__", "hccn_fec__", "hccn_mac__", "hccn_mtu__",
-    "hccn_optical__", "hccn_pfc__", "hccn_route__", "hccn_speed__", "hccn_stat__", "hccn_status__",
-    "hccn_tls_set__", "hccn_udp__", "npusmi_t_common__", "npusmi_t_ecc_card__",
-    "npusmi_t_memory_chip__", "npusmi_t_proc-mem__", "npusmi_t_usages", "npusmi_upgrade_b_mcu__",
+    "hccn_arp__", "hccn_bandwidth__", "hccn_mac__", "hccn_pfc__", "hccn_route__", "hccn_status__",
+    "hccn_tls_set__", "hccn_udp__", "npusmi_t_common__", "npusmi_t_memory_chip__",
+    "npusmi_t_proc-mem__", "npusmi_t_usages", "npusmi_upgrade_b_mcu__",
 )  # fmt: skip
 
 # Marked ok in the index, and not ok in truth.
@@ -112,6 +111,51 @@ def _chip_fields(name: str) -> dict[str, str]:
     }
 
 
+_OPTICAL = {
+    "present": False,  # the module's values are live all the same
+    "temperature_c": 47.0,
+    "voltage_mv": 3262.9,
+    "tx_power_mw": [4.4035, 1.3968, 1.414, 1.4988],
+    "rx_power_mw": [1.0189, 0.0054, 0.9907, 1.0213],
+    "host_snr_db": [None] * 4,
+    "media_snr_db": [23.1211, 22.6289, 22.1875, 23.2969],
+    "temperature_high_c": 70.0,
+    "temperature_low_c": 0.0,
+    "voltage_high_mv": 3465.0,
+    "voltage_low_mv": 3135.0,
+    "tx_power_high_mw": 3.5481,
+    "tx_power_low_mw": 0.2818,
+    "rx_power_high_mw": 3.5481,
+    "rx_power_low_mw": 0.1445,
+    "tx_los_flags": 0,
+    "rx_los_flags": 255,
+    "tx_lol_flags": 0,
+    "rx_lol_flags": 255,
+    "vendor": "Hisense",
+    "part_number": "LMQ8611-PC+",
+    "serial_number": "V8BD6H25033",
+}
+_PFC = ("pfc_pkt", *(f"pfc_pri{priority}_pkt" for priority in range(8)))
+_STAT_NAMES = (
+    "mac_tx_mac_pause", "mac_rx_mac_pause",
+    *(f"mac_{way}_{what}" for way in ("tx", "rx") for what in _PFC),
+    *(
+        f"mac_{way}_{what}"
+        for way in ("tx", "rx")
+        for what in ("total_pkt", "total_oct", "bad_pkt", "bad_oct")
+    ),
+    "mac_rx_fcs_err_pkt",
+    *(f"roce_{way}_{what}_pkt" for way in ("rx", "tx") for what in ("rc", "all", "err")),
+    "roce_cqe", "roce_rx_cnp_pkt", "roce_tx_cnp_pkt", "roce_unexpected_ack", "roce_out_of_order",
+    "roce_verification_err", "roce_qp_status_err", "roce_new_pkt_rty", "roce_ecn_db",
+    *(f"nic_{way}_all_{what}" for way in ("tx", "rx") for what in ("pkg", "oct")),
+)  # fmt: skip
+_ECC_NAMES = [
+    f"{memory} {bits} Bit {kind}"
+    for memory in ("DDR", "HBM")
+    for kind in ("Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count")
+    for bits in ("Single", "Double")
+]
 _TOPO_4_DIES = [
     ["X", "SIO", "HCCS_SW", "HCCS_SW"],
     ["SIO", "X", "HCCS_SW", "HCCS_SW"],
@@ -142,6 +186,10 @@ VALUES: dict[str, Any] = {
             str(n): {**_address(f"10.20.11.{11 + n}"), "gateway": None, "netdetect": None} for n in range(8)
         }
     },
+    "hccn_duplex__A2A3__full__reconstructed.txt": {"duplex": "Full"},
+    "hccn_fec__910A__fdA_before_dev0.txt": {"mode": "no"},
+    "hccn_fec__A2A3__auto__reconstructed.txt": {"mode": "auto"},
+    "hccn_fec__doc__mindcluster_rs.txt": {"mode": "rs"},
     "hccn_gateway__A2__deepseek910B3_dev0.txt": {"address": "11.12.165.1", "interface": "eth0"},
     "hccn_gateway__A2__gpustack_blank_lines.txt": {"address": "192.168.6.1", "interface": "eth0"},
     "hccn_hccs_ping__A3__ok__reconstructed.txt": _ping("192.40.3.198", 3, 0.0),
@@ -176,6 +224,7 @@ VALUES: dict[str, Any] = {
             _record("Tue Jun  6 16:31:55 2023", "UP"),
         ],
     },
+    "hccn_mtu__A2A3__reconstructed.txt": {"mtu_bytes": 4200},
     # The driver's list has one value for it, spelled "Socket fail".
     "hccn_net_health__910A__fdA_before_dev0.txt": {"net_health": "Socket fail"},
     **{
@@ -189,9 +238,18 @@ VALUES: dict[str, Any] = {
     "hccn_net_health__doc__mindcluster_Init.txt": {"net_health": "Init"},
     "hccn_netdetect__A2A3__addr_form__reconstructed.txt": {"address": "11.12.165.1"},
     "hccn_netdetect__A2__address_form.txt": {"address": "11.12.165.1"},
+    "hccn_optical__910A__fdA_before_dev0.txt": _OPTICAL,
     "hccn_ping__A2A3__total_loss__reconstructed.txt": _ping("11.12.165.20", 0, 100.0),
     "hccn_ping__A2__deepseek910B3_ok_dev0.txt": _ping("11.12.165.80", 3, 0.0),
     "hccn_ping__A2__notes20core_ok_dev3.txt": _ping("10.20.11.16", 3, 0.0),
+    "hccn_speed__A2A3__200G__reconstructed.txt": {"speed_mbps": 200000},
+    "hccn_speed__A2A3__unknown__reconstructed.txt": {"speed_mbps": None},
+    "hccn_stat__910A__fdA_before_dev0.txt": {
+        "counters": {"roce_rx_err_pkt_num": 0, "roce_tx_err_pkt_num": 0}
+    },
+    "hccn_stat__A2A3__full_key_list_zero__reconstructed.txt": {
+        "counters": {f"{name}_num": 0 for name in _STAT_NAMES}
+    },
     "hccn_vnic__A2__hcomm_doc_dev0.txt": _vnic("UP", "192.168.2.199", "255.255.255.0"),
     "hccn_vnic__A3__down__reconstructed.txt": _vnic("DOWN", "192.40.2.199", "255.0.0.0"),
     "hccn_vnic__A3__server40_dev0__reconstructed.txt": _vnic("UP", "192.40.2.199", "255.0.0.0"),
@@ -208,6 +266,7 @@ VALUES: dict[str, Any] = {
     "npusmi_t_board_card__910A__fdA_before.txt": {"npu_id": 0, "chip_id": None, "fields": _CARD_FIELDS},
     "npusmi_t_board_chip__910A__fdA_before.txt": {"npu_id": 0, "chip_id": 0, "fields": _chip_fields("910A")},
     "npusmi_t_board_chip__doc__mindcluster.txt": {"npu_id": 0, "chip_id": 0, "fields": _chip_fields("xxx")},
+    "npusmi_t_ecc_card__doc__mindcluster.txt": {"counters": dict.fromkeys(_ECC_NAMES, 0)},
     "npusmi_t_hccs__A2__7lanes__reconstructed.txt": {
         "health": "OK",
         "lane_mode": [4] * 7,
@@ -237,6 +296,8 @@ VALUES: dict[str, Any] = {
 
 # An edited text may be read or not; a version, link or reply that it lacks must not be made up.
 _NOT_READABLE = {
+    "hccn_optical__doc__mindcluster_singlelane_elided.txt",
+    "hccn_stat__doc__mindcluster_elided.txt",
     "hccn_ping__A2__mindie_doc_partial_loss_ocr.txt",
     "npusmi_info__A2__23.0.rc2_elided.txt",
     "npusmi_info__doc__mindcluster_23.0.5_elided.txt",

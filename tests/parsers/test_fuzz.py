@@ -14,7 +14,7 @@ from ascendctl.parsers import facts_json, parse
 from tests.parsers import samples
 from tests.parsers.samples import WHOLE
 
-COMMANDS = [*WHOLE, "hccn_tool -i 0 -optical -g", "npu-smi info -t usages -i 0", "npu-smi info | grep Ascend"]
+COMMANDS = [*WHOLE, "hccn_tool -i 0 -status -g", "npu-smi info -t usages -i 0", "npu-smi info | grep Ascend"]
 TEXTS = [
     *(text.encode() for text in WHOLE.values()),
     samples.INFO_A2.encode(),
@@ -22,6 +22,7 @@ TEXTS = [
     samples.HEALTH.encode(),
     samples.TOPO_A3.encode(),
     samples.TLS_OLD.encode(),
+    samples.OPTICAL_ABSENT.encode(),
     b"Command execute failed!\n",
     b"hccn_tool is busy, please try again.\n",
     b"DrvMngGetConsoleLogLevel failed. (ret=4)\ndcmi module initialize failed. ret is -8005\n",
@@ -80,7 +81,10 @@ def test_lines_dropped_doubled_and_swapped(command: str, data: st.DataObject) ->
 
 
 # Values of these outputs are a list of parts, of which a cut may leave a documented smaller one.
-_LISTS = ("-lldp", "-link_stat", "hccn.conf", "-t board", "-t health", "ip -o", "-t hccs", "npu-smi info -m")
+_LISTS = (
+    "-lldp", "-link_stat", "hccn.conf", "-t board", "-t health", "ip -o", "-t hccs", "npu-smi info -m",
+    "-optical", "-t ecc",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [command for command in WHOLE if not any(k in command for k in _LISTS)])
