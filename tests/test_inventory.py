@@ -29,6 +29,7 @@ from ascendctl.inventory import (
     select,
 )
 from ascendctl.inventory.nodesets import MOST_NAMES, expand
+from ascendctl.knowledge.thresholds import THRESHOLDS, default_text
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "inventory.example.yaml"
@@ -158,6 +159,42 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "npus a word": (
         "version: 1\nhosts:\n- name: a\n  npus: all\n",
         ["4: hosts[0].npus: expected auto or a number"],
+    ),
+    "unknown threshold": (
+        "version: 1\ndefaults:\n  thresholds: {link-flap-max: 3}\nhosts:\n- name: a\n",
+        ["3: defaults.thresholds.link-flap-max: unknown key", "did you mean link-flaps-max?"],
+    ),
+    "unknown threshold of a group named like the block": (
+        "version: 1\ngroups:\n  thresholds:\n    thresholds: {colour: 3}\nhosts:\n- name: a\n",
+        ["4: groups.thresholds.thresholds.colour: unknown key", "known here: ", "optical-snr-low-db"],
+    ),
+    "threshold as a word": (
+        "version: 1\nhosts:\n- name: a\n  thresholds:\n    link-flaps-max: '3'\n",
+        ["5: hosts[0].thresholds.link-flaps-max: expected a number, written without quotes, found ", "3"],
+    ),
+    "threshold as true": (
+        "version: 1\nhosts:\n- name: a\n  thresholds: {link-flaps-max: true}\n",
+        ["4: hosts[0].thresholds.link-flaps-max: expected a number, written without quotes, found `true`"],
+    ),
+    "threshold below nothing": (
+        "version: 1\nhosts:\n- name: a\n  thresholds: {optical-rx-power-low-mw: -0.5}\n",
+        ["4: hosts[0].thresholds.optical-rx-power-low-mw: expected a number from 0 on, found `-0.5`"],
+    ),
+    "threshold above all": (
+        "version: 1\nhosts:\n- name: a\n  thresholds: {hbm-use-max-percent: 101}\n",
+        ["4: hosts[0].thresholds.hbm-use-max-percent: expected a number from 0 to 100, found `101`"],
+    ),
+    "threshold that is no number": (
+        "version: 1\nhosts:\n- name: a\n  thresholds: {link-flaps-max: .inf}\n",
+        ["4: hosts[0].thresholds.link-flaps-max: expected a number, found `.inf`"],
+    ),
+    "threshold without a value": (
+        "version: 1\nhosts:\n- name: a\n  thresholds:\n    link-flaps-max:\n",
+        ["5: hosts[0].thresholds.link-flaps-max: has no value"],
+    ),
+    "thresholds as a number": (
+        "version: 1\nhosts:\n- name: a\n  thresholds: 3\n",
+        ["4: hosts[0].thresholds: expected a mapping, found `3`"],
     ),
     "one tag without a list": (
         "version: 1\nhosts:\n- name: a\n  tags: rack1\n",
@@ -688,6 +725,7 @@ def test_null_cancels_what_is_inherited(tmp_path: Path) -> None:
           privilege: sudo
           tags: [t]
           engine: {exec: [x]}
+          thresholds: {link-flaps-max: 9}
           ssh: {user: u, port: 1, identity: k, known_hosts: h, password: prompt, jump: {address: j}}
         hosts:
           - name: a
@@ -695,14 +733,52 @@ def test_null_cancels_what_is_inherited(tmp_path: Path) -> None:
             privilege: ~
             tags: null
             engine: null
+            thresholds: null
             ssh: {user: null, port: null, identity: null, known_hosts: null, password: null, jump: null}
         """,
     )
     assert inventory.hosts == (Host(name="a", endpoint=Endpoint(name="a", address="a")),)
 
 
+def test_thresholds_are_merged_by_name_and_the_nearest_wins(tmp_path: Path) -> None:
+    inventory = loaded(
+        tmp_path,
+        """
+        version: 1
+        defaults:
+          thresholds: {link-flaps-max: 9, hbm-use-max-percent: 50, optical-temperature-low-c: -5}
+        groups:
+          g:
+            thresholds: {link-flaps-max: 3, optical-rx-power-low-mw: 0.25}
+        hosts:
+          - name: plain
+          - name: grouped
+            group: g
+          - name: own
+            group: g
+            thresholds: {link-flaps-max: 0, hbm-use-max-percent: null}
+        """,
+    )
+    base = {"link-flaps-max": 9.0, "hbm-use-max-percent": 50.0, "optical-temperature-low-c": -5.0}
+    grouped = {**base, "link-flaps-max": 3.0, "optical-rx-power-low-mw": 0.25}
+    own = {name: limit for name, limit in grouped.items() if name != "hbm-use-max-percent"}
+    hosts = by_name(inventory)
+    assert hosts["plain"].thresholds == base
+    assert hosts["grouped"].thresholds == grouped
+    assert hosts["own"].thresholds == {**own, "link-flaps-max": 0.0}
+    assert len(set(hosts.values())) == 3  # hosts stay hashable
+
+
+def test_the_schema_has_every_threshold_with_its_default() -> None:
+    found = dict(properties(schema()))
+    for one in THRESHOLDS:
+        assert default_text(one) in found[one.name]["description"], one.name
+    text = "version: 1\nhosts: [{name: a, thresholds: {port-mtu-bytes: null, link-flaps-max: 3}}]"
+    jsonschema.validate(yaml.safe_load(text), schema())
+
+
 def test_sections_may_be_empty(tmp_path: Path) -> None:
-    text = "version: 1\ndefaults:\n  ssh:\n  engine:\ngroups:\n  g:\n"
+    text = "version: 1\ndefaults:\n  ssh:\n  engine:\n  thresholds:\ngroups:\n  g:\n"
     text += "hosts:\n- name: a\n  group: g\n  tags:\nwaivers:\n"
     assert loaded(tmp_path, text).hosts[0].group == "g"
 
@@ -1022,6 +1098,8 @@ def test_schema_is_a_schema_and_the_example_meets_it() -> None:
         "version: 1\nhosts: [{name: a, colour: red}]",
         "version: 1\nhosts: [{name: a, npus: 65}]",
         "version: 1\nhosts: [{name: a, npus: all}]",
+        "version: 1\nhosts: [{name: a, thresholds: {colour: 1}}]",
+        "version: 1\nhosts: [{name: a, thresholds: {link-flaps-max: -1}}]",
         "version: 1\nhosts: [{name: a, ssh: {user: '-x'}}]",
         "version: 1\nhosts: [{name: a, ssh: {password: secret}}]",
         "version: 1\nhosts: [{name: a, ssh: {password: {}}}]",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
-from ascendctl.facts import ClusterFacts, HostFacts
+from ascendctl.facts import ClusterFacts, HostFacts, Profile
 from ascendctl.results import Result
 
 
@@ -15,7 +15,8 @@ class Check(ABC):
 
     ``id``: kebab case, stable. ``commands``: ids of the probe catalogue it reads, its own first.
     ``after``: ids of checks whose failure on the same part (or on the whole host) explains this one
-    away; ``void_after``: those of them whose failure makes even a good reading meaningless. The class
+    away; ``void_after``: those of them whose failure makes even a good reading meaningless.
+    ``profile``: the least profile in which its commands are asked, and it is run. The class
     docstring has the sections What, Why, Consequence, Remedy: ``ascendctl explain`` prints them.
     """
 
@@ -24,6 +25,7 @@ class Check(ABC):
     commands: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
     void_after: ClassVar[tuple[str, ...]] = ()
+    profile: ClassVar[Profile] = Profile.STANDARD
 
     @abstractmethod
     def judge(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
@@ -38,6 +40,7 @@ class ClusterCheck(ABC):
     commands: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
     void_after: ClassVar[tuple[str, ...]] = ()
+    profile: ClassVar[Profile] = Profile.STANDARD
 
     @abstractmethod
     def judge(self, cluster: ClusterFacts, results: tuple[Result, ...]) -> Iterable[Result]:

@@ -109,7 +109,7 @@ class NpuMapping(AscendCheck):
     def _against_table(self, subject: Subject, host: HostFacts) -> Result | None:
         differing = []
         for device in host.devices:
-            row = _row(device, host)
+            row = table_row(device, host)
             if row is not None and row.phy_id not in (None, device.phy_id):
                 name = f"NPU {device.npu_id} chip {device.chip_id}"
                 differing.append((f"{name}: {device.phy_id}", f"{name}: {row.phy_id}"))
@@ -268,7 +268,7 @@ class NpuHealth(DeviceCheck):
     def judge_device(
         self, device: DeviceFacts, subject: Subject, host: HostFacts, cluster: ClusterFacts
     ) -> Result:
-        row = _row(device, host)
+        row = table_row(device, host)
         if host.npu_smi.value is not None and row is None:
             return self.found(
                 Status.FAIL,
@@ -481,6 +481,13 @@ class HccsLinks(DeviceCheck):
         )
 
 
+def table_row(device: DeviceFacts, host: HostFacts) -> NpuSmiDevice | None:
+    """The device's row of the table of npu-smi info; None where it has none, or the table was not read."""
+    rows = host.npu_smi.value.devices if host.npu_smi.value else ()
+    own = (device.npu_id, device.chip_id)
+    return next((row for row in rows if (row.npu_id, row.chip_id) == own), None)
+
+
 _LANE_MODE = 4
 _LANES = "1111"
 _A2_LINKS = ("HCCS",)
@@ -526,12 +533,6 @@ def _unknown_to_hccn_tool(device: DeviceFacts) -> bool:
     text = device.link.evidence.lower()
     absent = "device is not exist" in text or "invalid device id" in text
     return device.phy_id_assumed and device.link.status is ReadingStatus.FAILED and absent
-
-
-def _row(device: DeviceFacts, host: HostFacts) -> NpuSmiDevice | None:
-    rows = host.npu_smi.value.devices if host.npu_smi.value else ()
-    own = (device.npu_id, device.chip_id)
-    return next((row for row in rows if (row.npu_id, row.chip_id) == own), None)
 
 
 def _matrix_read(host: HostFacts) -> bool:

@@ -298,6 +298,9 @@ class _Assembly:
             scale_out=merged.get("scale_out") or "auto",
             nic=merged.get("nic"),
             tags=frozenset(merged.get("tags") or ()),
+            thresholds={
+                name: value for name, value in (merged.get("thresholds") or {}).items() if value is not None
+            },
             engine_exec=tuple((merged.get("engine") or {}).get("exec") or ()),
         )
 
@@ -485,13 +488,16 @@ def _given(block: SettingsBlock | None) -> dict[str, Any]:
     return {key: given[key] for key in given if key in SettingsBlock.model_fields}
 
 
+_MERGED_BY_KEY = ("ssh", "thresholds")
+
+
 def _merge(*levels: Mapping[str, Any]) -> dict[str, Any]:
-    """Later levels win key by key; ssh is merged key by key too, and tags add up."""
+    """Later levels win key by key; ssh and thresholds are merged key by key too, and tags add up."""
     merged: dict[str, Any] = {}
     for level in levels:
         for key, value in level.items():
-            if key == "ssh" and value is not None:
-                merged["ssh"] = {**(merged.get("ssh") or {}), **value}
+            if key in _MERGED_BY_KEY and value is not None:
+                merged[key] = {**(merged.get(key) or {}), **value}
             elif key == "tags":
                 merged["tags"] = [*merged.get("tags", ()), *value] if value is not None else []
             else:
@@ -561,6 +567,8 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number, written without quotes",
+    "float_type": "a number, written without quotes",
+    "finite_number": "a number",
     "bool_type": "true or false",
     "list_type": "a list, such as [first, second]",
     "dict_type": "a mapping",
@@ -576,6 +584,8 @@ def _expected(kind: str, path: tuple[str | int, ...]) -> str:
     if path[-1] == "npus":
         return "auto or a number from 1 to 64"
     if kind in ("greater_than_equal", "less_than_equal"):
+        if len(path) > 1 and path[-2] == "thresholds":
+            return shape.threshold_range(str(path[-1]))
         return _RANGES.get(str(path[-1]), "another number")
     return _EXPECTED.get(kind, "something else")
 
@@ -588,7 +598,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-_SECTIONS = ("defaults", "groups", "waivers", "ssh", "engine", "tags")
+_SECTIONS = ("defaults", "groups", "waivers", "ssh", "thresholds", "engine", "tags")
 
 
 def _may_be_empty(path: tuple[str | int, ...]) -> bool:

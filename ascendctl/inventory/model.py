@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -70,6 +71,7 @@ class Host:
     scale_out: str = "auto"  # roce|none|auto
     nic: str | None = None
     tags: frozenset[str] = field(default_factory=frozenset)
+    thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)  # overrides by name
     engine_exec: tuple[str, ...] = ()  # prefix that enters the engine's environment, e.g. docker exec NAME
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,10 +20,12 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 
 from ascendctl.inventory.nodesets import HOST_NAME
+from ascendctl.knowledge.thresholds import BY_NAME, THRESHOLDS, Threshold, default_text, number
 
 PASSWORD_SOURCES = (
     "a password comes from `prompt`, from `{env: VARIABLE}` or from `{command: [program, argument, …]}`, "
@@ -278,6 +280,32 @@ class EngineBlock(Block):
     )
 
 
+def threshold_range(name: str) -> str:
+    """What a threshold may be, in words."""
+    one = BY_NAME[name]
+    end = "on" if one.highest is None else f"to {number(one.highest)}"
+    return f"a number from {number(one.lowest)} {end}"
+
+
+def _threshold_key(one: Threshold) -> Any:
+    value = Annotated[float, Field(ge=one.lowest, le=one.highest, allow_inf_nan=False)]
+    return (
+        value | None,
+        Field(None, description=f"{one.meaning} In {one.unit}. Default: {default_text(one)}."),
+    )
+
+
+if TYPE_CHECKING:
+    ThresholdsBlock = Block
+else:  # one key for each limit there is, so that their names stand in one place
+    ThresholdsBlock = create_model(
+        "ThresholdsBlock",
+        __base__=Block,
+        __doc__="Limits that this site sets otherwise, by name.",
+        **{one.name: _threshold_key(one) for one in THRESHOLDS},
+    )
+
+
 class SettingsBlock(Block):
     """Settings of hosts; given in defaults, in a group, or for a host."""
 
@@ -320,6 +348,13 @@ class SettingsBlock(Block):
     )
     tags: list[Annotated[str, AfterValidator(_tag), _text(_TAG_WORD)]] | None = Field(
         None, description="Words to select hosts by; those of defaults, group and host add up."
+    )
+    thresholds: ThresholdsBlock | None = Field(
+        None,
+        description=(
+            "Limits of the deep profile's checks that are other here than by default, by name. Merged key by "
+            "key."
+        ),
     )
     engine: EngineBlock | None = Field(None, description="Where the inference engine runs.")
 
@@ -388,6 +423,7 @@ _BLOCKS: dict[str, type[Block]] = {
     "ssh": SshBlock,
     "jump": JumpBlock,
     "password": PasswordBlock,
+    "thresholds": ThresholdsBlock,
     "engine": EngineBlock,
 }
 

@@ -36,6 +36,7 @@ hosts:
   address: 2001:db8::1
   scale_out: none
   nic: eth0
+  thresholds: {port-mtu-bytes: 4200, link-flaps-max: 3}
   ssh: {port: 22, password: prompt, jump: {address: inner, jump: gate}}
   engine: {exec: [docker, exec, "[bold]x"]}
 waivers:
@@ -108,7 +109,7 @@ def test_a_bad_file_is_refused_with_its_problems(name: str, file: Path) -> None:
         run(name, file)
     assert [problem.removeprefix(f"{file}:").split(": ")[:2] for problem in caught.value.problems] == [
         ["16", "hosts[2].nick"],
-        ["20", "waivers[0].check"],
+        ["21", "waivers[0].check"],
     ]
 
 
@@ -122,6 +123,7 @@ def test_show_as_a_table_is_not_cut_where_there_is_no_terminal(file: Path) -> No
     assert "gate → inner" in rows["far"]
     assert "HCCS only, NIC eth0" in rows["far"]
     assert "docker exec [bold]x" in rows["far"]
+    assert "link-flaps-max=3 port-mtu-bytes=4200" in rows["far"]
     assert rows["lldp"].split() == ["lldp", "node[01-02]", "3", "2000-01-31", "old"]
     assert len({len(line) for line in lines[:6]}) == 1
 
@@ -151,9 +153,11 @@ def test_show_as_json(file: Path) -> None:
         "scale_out": "auto",
         "nic": None,
         "tags": ["rack1"],
+        "thresholds": {},
         "engine": {"exec": []},
     }
     assert hosts["far"]["npus"] == "auto"
+    assert hosts["far"]["thresholds"] == {"link-flaps-max": 3.0, "port-mtu-bytes": 4200.0}
     assert hosts["far"]["ssh"]["password"] == "prompt"
     assert hosts["far"]["ssh"]["jump"]["name"] == "inner"
     assert hosts["far"]["ssh"]["jump"]["jump"]["password"] == "env GATE_PW"
