@@ -1,8 +1,8 @@
 """A bounded history of runs on disk: JSON reports in a folder of their own, the oldest removed first.
 
 The folder holds ``NNNNNNNN-YYYYmmddTHHMMSSZ.json`` (the JSON reports, numbered, for a clock may jump)
-and ``last-seen.json``: in the same form, what was last seen of cells that the newest run did not judge,
-so that an outage longer than the history is no amnesia. Folder 0700, files 0600.
+and ``last-seen.json``: in the same form, what was last seen of cells and counters that the newest run did
+not judge or read, so that an outage longer than the history is no amnesia. Folder 0700, files 0600.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import datetime as dt
 import fcntl
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from ascendctl.report.difference import remember
+from ascendctl.report.difference import LastSeen, remember
+from ascendctl.report.difference_counters import remember_counters
 from ascendctl.report.json_report import write_json
 from ascendctl.report.model import ReportError, read_report
-from ascendctl.results import CellKey, Result, Run, exit_code
+from ascendctl.results import Run, exit_code
 
 FEWEST = 2  # the newest, and the one before it, should the machine stop between two writes
 _REPORT = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.json")
@@ -44,7 +44,7 @@ class History:
         self._directory = directory
         self._keep = max(keep, FEWEST)
         self.newest: Run | None = None
-        self.last_seen: dict[CellKey, Result] = {}
+        self.last_seen = LastSeen()
         self.problems: list[str] = []
         try:
             self._lock = self._take()
@@ -69,17 +69,15 @@ class History:
         ]
         return [path for _, path in sorted(numbered)]
 
-    def add(self, run: Run, last_seen: Mapping[CellKey, Result]) -> None:
+    def add(self, run: Run, last_seen: LastSeen) -> None:
         """Keep a run; ``last_seen`` is what `remember` gives of it and all before. Raises HistoryError."""
-        self.newest, self.last_seen = run, dict(last_seen)
-        judged = {cell.key for cell in run.results if last_seen.get(cell.key) is cell}
-        unjudged = tuple(cell for key, cell in last_seen.items() if key not in judged)
+        self.newest, self.last_seen = run, last_seen
         reports = self.reports()
         number = int(reports[-1].name.split("-")[0]) + 1 if reports else 1
         stamp = run.started_at.astimezone(dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         try:
             self._write(f"{number:08d}-{stamp}.json", run)
-            self._write(_LAST_SEEN, Run(run.started_at, 0.0, unjudged))
+            self._write(_LAST_SEEN, _not_in(run, last_seen))
             for path in self.reports()[: -self._keep]:
                 path.unlink(missing_ok=True)
         except OSError as error:
@@ -113,7 +111,9 @@ class History:
         """The newest readable run, and what was last seen by then."""
         if (self._directory / _LAST_SEEN).exists():
             stored = self._report(self._directory / _LAST_SEEN)
-            self.last_seen = {cell.key: cell for cell in stored.results} if stored else {}
+            if stored:
+                cells = {cell.key: cell for cell in stored.results}
+                self.last_seen = LastSeen(cells, remember_counters({}, stored))
         readable: list[Run] = []
         for path in reversed(self.reports()):
             run = self._report(path)
@@ -145,6 +145,23 @@ class History:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+def _not_in(run: Run, last_seen: LastSeen) -> Run:
+    """What is known beyond a run, in the form of one."""
+    judged = {cell.key for cell in run.results if last_seen.cells.get(cell.key) is cell}
+    read = {id(counters) for counters in run.counters}
+    return Run(
+        run.started_at,
+        0.0,
+        results=tuple(cell for key, cell in last_seen.cells.items() if key not in judged),
+        counters=tuple(
+            counters
+            for known in last_seen.counters.values()
+            for counters in known
+            if id(counters) not in read
+        ),
+    )
 
 
 def _is_ours(name: str) -> bool:

@@ -8,16 +8,13 @@ by one of the named ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ascendctl.cli import run
-from ascendctl.sim.cluster import SimCluster
-from ascendctl.sim.spec import make_spec
+from tests.fault_recordings import excerpt, fault_recording, verify_to
 
 Cell = tuple[str, int | None]  # check id and physical id; None = the host
 
@@ -99,29 +96,15 @@ class Verified:
 
 
 @pytest.fixture(scope="module", params=["a2", "a3"])
-def verified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verified]:
+def verified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Verified:
     rows = [r for r in ROWS if r.only in ("", request.param)]
-    names = [f"node{number:02d}" for number in range(1, len(rows) + 2)]
-    by_name = dict(zip(names, rows, strict=False))
-    faults = [{"host": name, **r.fault} for name, r in by_name.items()]
-    spec = make_spec(generation=request.param, hosts=len(names), seed=7, faults=faults)
-    with SimCluster(spec) as sim:
-        folder = tmp_path_factory.mktemp("run")
-        report, recording = folder / "report.json", folder / "recording"
-        code = verify_to(report, "--inventory", str(sim.inventory_path), "--record", str(recording))
-        document = json.loads(report.read_text(encoding="utf-8"))
-        verified = Verified(document, code, by_name, recording)
-        for result in document["results"]:
-            verified.by_host.setdefault(result["subject"]["host"], []).append(result)
-        yield verified
-
-
-def verify_to(path: Path, *arguments: str) -> int:
-    """Run verify in this process with its standard output in a file; returns the exit code."""
-    import contextlib
-
-    with path.open("w", encoding="utf-8") as stream, contextlib.redirect_stdout(stream):
-        return run(["verify", "--format", "json", "--quiet", *arguments])
+    recorded = fault_recording(request.param, [r.fault for r in rows], tmp_path_factory)
+    by_name = dict(zip(recorded.spec.host_names, rows, strict=False))
+    document = json.loads(recorded.report.read_text(encoding="utf-8"))
+    verified = Verified(document, recorded.exit_code, by_name, recorded.recording)
+    for result in document["results"]:
+        verified.by_host.setdefault(result["subject"]["host"], []).append(result)
+    return verified
 
 
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=lambda n: ROWS[n].name)
@@ -161,15 +144,28 @@ def test_replaying_that_host_alone_gives_the_same_cells_and_its_exit_code(
     if host is None:
         pytest.skip(f"{wanted.fault['kind']} exists only on {wanted.only}")
     report = tmp_path / "report.json"
-    code = verify_to(report, "--replay", str(verified.recording), "--hosts", host)
+    # With two hosts beside it, of which nothing may come in; all others would be read in vain.
+    others = [name for name in (*verified.rows, healthy_host(verified)) if name != host]
+    recording = excerpt(verified.recording, [others[0], host, others[-1]], tmp_path / "recording")
+    code = verify_to(report, "--replay", str(recording), "--hosts", host)
     assert json.loads(report.read_text(encoding="utf-8"))["results"] == verified.by_host[host]
     statuses = set(wanted.shows.values())
     assert code == (1 if "fail" in statuses else 3 if "unknown" in statuses else 0)
     if statuses == {"warn"}:
-        assert verify_to(report, "--replay", str(verified.recording), "--hosts", host, "--strict") == 1
+        assert verify_to(report, "--replay", str(recording), "--hosts", host, "--strict") == 1
     if code == 3:
         enough = ("--min-coverage", "0")
-        assert verify_to(report, "--replay", str(verified.recording), "--hosts", host, *enough) == 0
+        assert verify_to(report, "--replay", str(recording), "--hosts", host, *enough) == 0
+
+
+def test_replaying_all_of_them_gives_the_same_report(verified: Verified, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    assert verify_to(report, "--replay", str(verified.recording)) == verified.exit_code
+    assert json.loads(report.read_text(encoding="utf-8"))["results"] == verified.report["results"]
+
+
+def healthy_host(verified: Verified) -> str:
+    return sorted(verified.by_host)[-1]
 
 
 def explain(cells: list[dict[str, Any]]) -> str:
@@ -181,7 +177,7 @@ def explain(cells: list[dict[str, Any]]) -> str:
 
 
 def test_a_healthy_host_among_broken_ones_passes_everywhere(verified: Verified) -> None:
-    healthy = sorted(verified.by_host)[-1]
+    healthy = healthy_host(verified)
     assert healthy not in verified.rows
     statuses = {c["status"] for c in verified.by_host[healthy]}
     assert statuses <= {"pass", "not-applicable"}
@@ -191,7 +187,7 @@ def test_a_healthy_host_among_broken_ones_passes_everywhere(verified: Verified) 
 
 def test_every_host_and_check_is_there_and_the_run_is_red(verified: Verified) -> None:
     checks = {check for cells in verified.by_host.values() for check in [c["check"] for c in cells]}
-    for host in [*verified.rows, sorted(verified.by_host)[-1]]:
+    for host in [*verified.rows, healthy_host(verified)]:
         assert {c["check"] for c in verified.by_host[host]} == checks
     assert verified.exit_code == 1
     assert verified.report["coverage"]["evaluated"] < verified.report["coverage"]["wanted"]

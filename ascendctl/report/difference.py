@@ -8,17 +8,24 @@ Two runs may hold the same part in cells of different kinds: of a host that does
 has one cell on the host in place of one per device. Such cells stand in for each other here, so that
 those devices were looked at before and are not now, rather than gone.
 
-Counters (link flaps, errors) are not compared: a run holds verdicts, no counters. A run that carries
-them is the place to start from; they then become a further part of `Difference`.
+Error counters (link flaps, damaged packets, memory errors) are a further part, for what came and went
+between the runs leaves no cell behind. One that grew by faults weighs as much as a cell that newly fails,
+one of errors that were corrected or repeated as much as one that newly warns.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from ascendctl.report.difference_counters import (
+    CounterDifference,
+    LastCounters,
+    compare_counters,
+    remember_counters,
+)
 from ascendctl.report.folding import hosts_of, numbers_masked
 from ascendctl.report.printable import storable
 from ascendctl.results import CellKey, ExitCode, Result, Run, Status, SubjectKind, host_subject
@@ -70,13 +77,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two runs, and every cell in which they differ or that both found something on."""
+    """Two runs, every cell in which they differ or that both found something on, the counters that moved."""
 
     old: Run
     new: Run
     changes: tuple[Change, ...]
     hosts_added: tuple[str, ...]
     hosts_removed: tuple[str, ...]
+    counters: CounterDifference = field(default_factory=CounterDifference)
 
     def of(self, *kinds: Kind) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.kind in kinds)
@@ -84,9 +92,10 @@ class Difference:
     def exit_code(self, *, strict: bool = False) -> ExitCode:
         """What the newer run means to somebody who knows the older one.
 
-        1 where a cell fails that did not when last looked at (``strict``: or warns); 3 where something is
-        not looked at that was, or that is wanted for the first time; 4 where ascendctl itself newly
-        failed on a cell; 130 where the newer run was interrupted. The first that holds of 130, 4, 1, 3, 0.
+        1 where a cell fails that did not when last looked at (``strict``: or warns), or a counter of
+        faults grew (``strict``: or of corrected ones); 3 where something is not looked at that was, or
+        that is wanted for the first time; 4 where ascendctl itself newly failed on a cell; 130 where the
+        newer run was interrupted. The first that holds of 130, 4, 1, 3, 0.
         """
         if self.new.interrupted:
             return ExitCode.INTERRUPTED
@@ -96,17 +105,29 @@ class Difference:
         found = [change.now for change in self.of(Kind.NEW, Kind.WORSE) if change.now is not None]
         if any(strict or cell.status is Status.FAIL for cell in found):
             return ExitCode.FOUND_WRONG
+        if self.counters.grown(Status.FAIL) or (strict and self.counters.grown(Status.WARN)):
+            return ExitCode.FOUND_WRONG
         return ExitCode.NOT_ENOUGH if unlooked else ExitCode.OK
 
 
-def compare(old: Run, new: Run, last_seen: Mapping[CellKey, Result] | None = None) -> Difference:
+@dataclass(frozen=True)
+class LastSeen:
+    """What is known from a series of runs: each cell as last judged, each counter as last read."""
+
+    cells: Mapping[CellKey, Result] = field(default_factory=dict)
+    counters: LastCounters = field(default_factory=dict)
+
+
+def compare(old: Run, new: Run, last_seen: LastSeen | None = None) -> Difference:
     """What changed from one run to a newer one; nothing is told of what was well and still is.
 
-    ``last_seen``, for a series of runs: per cell that the older run did not judge, what was seen when
-    one last did (`remember`). With it, what outlasts an outage is not new, and what ends in one is cleared.
+    ``last_seen``, for a series of runs: per cell and counter that the older run did not judge or read,
+    what was seen when one last did (`remember`). With it, what outlasts an outage is not new, what ends in
+    one is cleared, and what was counted meanwhile is told.
     """
     before, now = _Cells(old), _Cells(new)
-    seen = last_seen or {}
+    known = last_seen or LastSeen()
+    seen = known.cells
     keys = dict.fromkeys([*now.by_key, *before.by_key])
     found = (_change(key, before, now, seen.get(key)) for key in keys)
     old_hosts, new_hosts = _hosts(old), _hosts(new)
@@ -116,22 +137,24 @@ def compare(old: Run, new: Run, last_seen: Mapping[CellKey, Result] | None = Non
         changes=tuple(change for change in found if change is not None),
         hosts_added=tuple(host for host in new_hosts if host not in old_hosts),
         hosts_removed=tuple(host for host in old_hosts if host not in new_hosts),
+        counters=compare_counters(old, new, known.counters),
     )
 
 
-def remember(last_seen: Mapping[CellKey, Result], run: Run) -> dict[CellKey, Result]:
+def remember(last_seen: LastSeen, run: Run) -> LastSeen:
     """What `compare` has to know of the time before ``run``, for the run that comes after it.
 
     Of the hosts of the run only, so that it stays bounded while an inventory changes.
     """
     hosts = set(_hosts(run))
-    kept = {key: cell for key, cell in last_seen.items() if hosts.issuperset(hosts_of(key.subject))}
+    kept = {key: cell for key, cell in last_seen.cells.items() if hosts.issuperset(hosts_of(key.subject))}
     for cell in run.results:
         if _judged(cell):
             kept[cell.key] = cell
         elif not cell.wanted:
             kept.pop(cell.key, None)
-    return kept
+    counters = {key: known for key, known in last_seen.counters.items() if key[0] in hosts}
+    return LastSeen(kept, remember_counters(counters, run))
 
 
 def limited_to(run: Run, hosts: Collection[str]) -> Run:
@@ -141,6 +164,7 @@ def limited_to(run: Run, hosts: Collection[str]) -> Run:
         run,
         results=tuple(cell for cell in run.results if wanted.issuperset(hosts_of(cell.subject))),
         hosts=tuple(note for note in run.hosts if note.name in wanted),
+        counters=tuple(counters for counters in run.counters if counters.host in wanted),
     )
 
 

@@ -6,12 +6,14 @@ A reader of version 1.x accepts every 1.y: a minor version only adds fields.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, TextIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ascendctl import __version__, results
 from ascendctl.report.difference import Change, Difference, Kind
+from ascendctl.report.difference_counters import CounterChange, CounterKind
 from ascendctl.report.model import (
     CellRecord,
     CoverageRecord,
@@ -21,7 +23,7 @@ from ascendctl.report.model import (
 )
 from ascendctl.report.printable import storable
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # 1.1: counters
 
 
 class _Record(BaseModel):
@@ -49,6 +51,28 @@ class ChangeRecord(_Record):
     now: ResultRecord | None
 
 
+class CounterChangeRecord(_Record):
+    """One error counter of one device, under the name that the tool prints.
+
+    `growth` is what was counted between the two readings; of a restarted counter, what it counted since,
+    be it 0. `severity` is `fail` where a count means that something broke, `warn` where the hardware
+    corrected or repeated it. `per_hour` is null where no time lies between the readings.
+    """
+
+    kind: CounterKind
+    host: str
+    device: int
+    group: str
+    name: str
+    severity: results.Status
+    meaning: str
+    before: Annotated[int, Field(ge=0)]
+    now: Annotated[int, Field(ge=0)]
+    growth: Annotated[int, Field(ge=0)]
+    elapsed_s: float
+    per_hour: float | None
+
+
 class DifferenceHeader(_Record):
     """Everything of a difference that comes before its changes."""
 
@@ -60,12 +84,16 @@ class DifferenceHeader(_Record):
     summary: Annotated[dict[Kind, int], Field(description="Number of cells per kind of change.")]
     hosts_added: list[str]
     hosts_removed: list[str]
+    counters_compared: Annotated[
+        dict[str, int], Field(description="Number of devices per group of counters that both runs hold.")
+    ]
 
 
 class DifferenceRecord(DifferenceHeader):
     """What changed between two runs of ascendctl verify."""
 
     changes: list[ChangeRecord]
+    counters: list[CounterChangeRecord]
 
 
 def schema() -> dict[str, Any]:
@@ -77,7 +105,7 @@ def schema() -> dict[str, Any]:
 
 
 def write_difference(difference: Difference, exit_code: int, stream: TextIO) -> None:
-    """Write the difference, one change a line; valid against `schema`, in ASCII. Raises OSError."""
+    """Write the difference, a change or counter a line; valid against `schema`, in ASCII. Raises OSError."""
     header = DifferenceHeader(
         schema_version=SCHEMA_VERSION,
         tool_version=__version__,
@@ -87,14 +115,22 @@ def write_difference(difference: Difference, exit_code: int, stream: TextIO) -> 
         summary={kind: len(difference.of(kind)) for kind in Kind},
         hosts_added=[storable(host) for host in difference.hosts_added],
         hosts_removed=[storable(host) for host in difference.hosts_removed],
+        counters_compared=dict(difference.counters.compared),
     )
-    stream.write(_ascii_json(header)[:-1] + ',\n"changes":[')
-    separator = "\n"
-    for change in difference.changes:
-        stream.write(separator + _ascii_json(_change(change)))
-        separator = ",\n"
-    stream.write("]}\n")
+    stream.write(_ascii_json(header)[:-1])
+    _write_array(stream, "changes", (_change(change) for change in difference.changes))
+    _write_array(stream, "counters", (_counter_change(change) for change in difference.counters.changes))
+    stream.write("}\n")
     stream.flush()
+
+
+def _write_array(stream: TextIO, name: str, records: Iterable[BaseModel]) -> None:
+    stream.write(f',\n"{name}":[')
+    separator = "\n"
+    for record in records:
+        stream.write(separator + _ascii_json(record))
+        separator = ",\n"
+    stream.write("]")
 
 
 def _ascii_json(record: BaseModel) -> str:
@@ -117,4 +153,21 @@ def _change(change: Change) -> ChangeRecord:
         cell=cell_record(change.key),
         before=result_record(change.before) if change.before else None,
         now=result_record(change.now) if change.now else None,
+    )
+
+
+def _counter_change(change: CounterChange) -> CounterChangeRecord:
+    return CounterChangeRecord(
+        kind=change.kind,
+        host=storable(change.host),
+        device=change.device,
+        group=change.counter.group,
+        name=change.counter.name,
+        severity=change.severity,
+        meaning=change.counter.meaning,
+        before=change.before,
+        now=change.now,
+        growth=change.growth,
+        elapsed_s=change.elapsed_s,
+        per_hour=change.per_hour,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from ascendctl.counters import COMPARED
+from ascendctl.durations import MINUTE_S, span_text
 from ascendctl.report.difference import Change, Difference, Kind
-from ascendctl.report.folding import Finding, fold_names, fold_results, hosts_of
+from ascendctl.report.difference_counters import CounterChange, CounterDifference, CounterKind
+from ascendctl.report.folding import Finding, fold_names, fold_places, fold_results, hosts_of
 from ascendctl.report.terminal import percent_text, print_findings, print_heading, print_line, print_marked
-from ascendctl.results import ExitCode, Result, Run, Status, coverage
+from ascendctl.results import ExitCode, Result, Run, Status, Subject, SubjectKind, coverage
 
 MOST_LINES = 25
 MOST_PLACES = 3
@@ -26,14 +30,18 @@ def render_difference(difference: Difference, console: Console, *, exit_code: in
     print_line(console, headline(difference), style)
     print_line(console, f"old: {_run_text(difference.old)}")
     print_line(console, f"new: {_run_text(difference.new)}")
+    print_line(console, f"error counters: {_compared_text(difference)}")
     render_changes(difference, console)
     unchanged = difference.of(Kind.UNCHANGED)
     _print_brief(console, "Known from the older run, and still found", unchanged, Status.SKIPPED, was=False)
 
 
 def headline(difference: Difference) -> str:
-    """``1 new, 2 cleared, 3 still found; 12 no longer looked at``, in cells; or that nothing changed."""
-    counts = [
+    """``1 new, 2 cleared, 3 still found; 12 no longer looked at``, in cells; or that nothing changed.
+
+    Counters that grew are counted per device.
+    """
+    kinds = [
         (Kind.NEW, "new"),
         (Kind.WORSE, "worse"),
         (Kind.BETTER, "better"),
@@ -47,8 +55,9 @@ def headline(difference: Difference) -> str:
         (Kind.NOT_LOOKED_AT, "not looked at"),
         (Kind.NEWLY_LOOKED_AT, "newly looked at"),
     ]
-    numbers = [(len(difference.of(kind)), words) for kind, words in counts]
+    numbers = [(len(difference.of(kind)), words) for kind, words in kinds]
     told = [f"{number:,} {words}" for number, words in numbers if number]
+    told += _counters_told(difference.counters)
     told += [
         f"{len(hosts):,} host{'' if len(hosts) == 1 else 's'} {word}"
         for hosts, word in ((difference.hosts_added, "added"), (difference.hosts_removed, "removed"))
@@ -66,6 +75,7 @@ def render_changes(difference: Difference, console: Console) -> None:
     _print_hosts(console, difference)
     _print_found(console, "New", difference, Kind.NEW)
     _print_found(console, "Worse: warned before, fails now", difference, Kind.WORSE)
+    _print_grown(console, "Error counters that grew", difference.counters.grown(Status.FAIL))
     gone = difference.of(Kind.NO_LONGER_LOOKED_AT)
     lost_findings = [change for change in gone if change.was_found]
     _print_brief(
@@ -80,6 +90,10 @@ def render_changes(difference: Difference, console: Console) -> None:
     _print_unlooked(
         console, "Wanted for the first time, and not looked at", difference.of(Kind.NOT_LOOKED_AT)
     )
+    _print_grown(
+        console, "Counters of corrected or repeated errors that grew", difference.counters.grown(Status.WARN)
+    )
+    _print_restarted(console, difference.counters.restarted())
     for title, kind, status in (
         ("Better: failed before, warns now", Kind.BETTER, Status.WARN),
         ("Changed in value", Kind.CHANGED, Status.WARN),
@@ -190,14 +204,104 @@ def _print_newly_looked_at(console: Console, changes: Sequence[Change]) -> None:
     print_marked(console, Status.PASS, _cut(fold_names(hosts), 200) or "between hosts", named)
 
 
+def _print_grown(console: Console, title: str, changes: Sequence[CounterChange]) -> None:
+    """One line per counter, whatever the number of devices: there are as many lines as counters, at most."""
+    by_counter: dict[tuple[str, str], list[CounterChange]] = defaultdict(list)
+    for change in changes:
+        by_counter[change.counter.group, change.counter.name].append(change)
+    if not changes:
+        return
+    print_heading(console, f"{title} ({_count(len(changes), 'counter')})")
+    for counter in COMPARED:
+        if alike := by_counter.get((counter.group, counter.name)):
+            text = f"{_located([_device(one) for one in alike], 'device')}: {_growth_text(alike)}"
+            text = f"{text}. Counted each time {counter.meaning}."
+            print_marked(console, counter.severity, counter.name, text)
+
+
+def _growth_text(changes: Sequence[CounterChange]) -> str:
+    """``4 more in 10 min (24 per hour): 3 before, 7 now``; of several the range, and which grew most."""
+    most = max(changes, key=lambda change: change.growth)
+    least = min(change.growth for change in changes)
+    spans = sorted({change.elapsed_s for change in changes})
+    span = ""
+    if spans[0] > 0:
+        span = " in " + "…".join(dict.fromkeys(span_text(seconds) for seconds in (spans[0], spans[-1])))
+    growth = f"{least:,}…{most.growth:,}" if least < most.growth else f"{most.growth:,}"
+    if len(changes) == 1:
+        return f"{growth} more{span}{_rate_text(most)}: {_values_text(most)}"
+    place = fold_places([_device(most)])[0].text()
+    return f"{growth} more on each{span}, most on {place}{_rate_text(most)}: {_values_text(most)}"
+
+
+def _rate_text(change: CounterChange) -> str:
+    rate = change.per_hour
+    if rate is None or change.elapsed_s < MINUTE_S:  # a moment says nothing of an hour
+        return ""
+    return f" ({rate:,.0f} per hour)" if rate >= 10 else f" ({rate:.2g} per hour)"
+
+
+def _values_text(change: CounterChange) -> str:
+    if change.kind is CounterKind.RESTARTED:
+        return f"{change.before:,} before, then counted from zero again, {change.now:,} now"
+    return f"{change.before:,} before, {change.now:,} now"
+
+
+def _print_restarted(console: Console, changes: Sequence[CounterChange]) -> None:
+    if not changes:
+        return
+    by_group: dict[str, dict[Subject, None]] = defaultdict(dict)
+    for change in changes:
+        by_group[change.counter.group][_device(change)] = None
+    groups: dict[tuple[Subject, ...], list[str]] = defaultdict(list)
+    for group, devices in by_group.items():
+        groups[tuple(devices)].append(group)
+    print_heading(console, f"Counters that restarted ({_count(len({*map(_device, changes)}), 'device')})")
+    for subjects, names in groups.items():
+        text = f"{_located(subjects, 'device')}: cleared, or the driver or the host was restarted"
+        print_marked(console, Status.NOT_APPLICABLE, ", ".join(names), text)
+
+
+def _counters_told(counters: CounterDifference) -> list[str]:
+    numbers = (
+        (len(counters.grown(Status.FAIL)), "error counter", " grew"),
+        (len(counters.grown(Status.WARN)), "counter", " of corrected or repeated errors grew"),
+    )
+    told = [_count(number, noun) + what for number, noun, what in numbers if number]
+    restarted = {_device(change) for change in counters.restarted()}
+    return told + ([f"counters restarted on {_count(len(restarted), 'device')}"] if restarted else [])
+
+
+def _compared_text(difference: Difference) -> str:
+    """``compared link_stat, stat on 8; hccs on 16 of 16 devices``: of the others nothing is told."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for group, number in difference.counters.compared.items():
+        if number:
+            groups[number].append(group)
+    if not groups:
+        return "none that both runs hold"
+    total = sum(note.devices for note in difference.new.hosts)
+    compared = "; ".join(f"{', '.join(names)} on {number:,}" for number, names in groups.items())
+    return f"compared {compared} of {_count(total, 'device')}"
+
+
+def _device(change: CounterChange) -> Subject:
+    return Subject(SubjectKind.DEVICE, host=change.host, device=change.device)
+
+
 def _where(finding: Finding) -> str:
-    places = finding.places()
+    return _located([cell.subject for cell in finding.cells], "cell")
+
+
+def _located(subjects: Sequence[Subject], noun: str) -> str:
+    """Where they lie; of many places only how many there are, and on which hosts."""
+    places = fold_places(subjects)
     text = "; ".join(place.text() for place in places[:MOST_PLACES])
     if len(places) <= MOST_PLACES and len(text) <= MOST_PLACE_CHARACTERS:
         return text
-    hosts = finding.hosts()
+    hosts = {host for subject in subjects for host in hosts_of(subject)}
     named = _cut(fold_names(hosts), MOST_PLACE_CHARACTERS)
-    return f"{len(finding.cells):,} cells on {len(hosts):,} host{'' if len(hosts) == 1 else 's'} ({named})"
+    return f"{_count(len(subjects), noun)} on {_count(len(hosts), 'host')} ({named})"
 
 
 def _hosts(change: Change) -> tuple[str, ...]:
@@ -205,7 +309,11 @@ def _hosts(change: Change) -> tuple[str, ...]:
 
 
 def _titled(title: str, cells: int) -> str:
-    return f"{title} ({cells:,} cell{'' if cells == 1 else 's'})"
+    return f"{title} ({_count(cells, 'cell')})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _cut(text: str, most: int) -> str:

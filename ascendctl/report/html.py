@@ -11,6 +11,10 @@ two inert blocks, which the script shows as text, never as markup:
   what one cell says (message, expected, actual, consequence, remedy, command, cause); ``findings``, folded.
 
 So a text is written once however many cells say it, and what is held of the run is numbers only.
+
+However many different texts a run brings, the file stays small enough to be opened: each kind of text
+has a budget, spent on the worst first. Every cell stays in the map and in all counts whatever is left
+out; what was left out is said where it would stand, and the JSON report has it.
 """
 
 from __future__ import annotations
@@ -45,18 +49,23 @@ from ascendctl.results import (
 
 MOST_TEXT = 2_000  # characters of one text
 MOST_EVIDENCE = 4_000  # characters of one evidence
-EVIDENCE_BUDGET_BYTES = 4 << 20
-CALM_TEXTS_BUDGET_BYTES = 2 << 20  # texts of cells that pass or do not apply
+MOST_FACT = 200  # characters of what is told about a host
 MOST_PLACES = 100
-EVIDENCE_OF_EACH_FINDING = 3  # cells of every finding that come before all others in the budget
+
+# Bytes as written. With some 10 bytes a cell beside them, 400,000 cells fit into 15 MiB.
+EVIDENCE_BUDGET_BYTES = 3 << 20
+TOLD_TEXTS_BUDGET_BYTES = 3 << 20  # what single cells say that stand out
+CALM_TEXTS_BUDGET_BYTES = 1 << 20  # what cells say that pass or do not apply
+SECTION_BUDGET_BYTES = 1 << 20  # findings of one section
+CELLS_OF_EACH_FINDING = 3  # come before all others in a budget
 
 
-def write_html(run: Run, exit_code: int, stream: TextIO) -> None:
+def write_html(run: Run, exit_code: int, stream: TextIO, *, strict: bool = False) -> None:
     """Write the report of a run. The stream must encode as UTF-8 (or all of Unicode, as StringIO does).
 
-    Evidence is there for cells that are no pass, shortened to `MOST_EVIDENCE` characters, as long as
-    `EVIDENCE_BUDGET_BYTES` last: some of each finding first, then the worst. The page says where it
-    left something out. Raises OSError of the stream.
+    ``strict``: warnings count as wrong. Evidence is there for cells that are no pass, shortened to
+    `MOST_EVIDENCE` characters, as long as its budget lasts: some of each finding first, then the worst.
+    Raises OSError of the stream.
     """
     folded = fold_results(run.results)
     page = _Page()
@@ -64,9 +73,9 @@ def write_html(run: Run, exit_code: int, stream: TextIO) -> None:
     before, after = page.around_data(title)
     stream.write(before)
     _write_block(stream, "words", [json.dumps(page.words, ensure_ascii=False)])
-    book = _Book(folded)
+    book = _Book(folded, run.results)
     _write_block(stream, "cells", _cell_lines(run, book))
-    _write_block(stream, "rest", _rest_lines(run, int(exit_code), folded, book))
+    _write_block(stream, "rest", _rest_lines(run, int(exit_code), folded, book, strict))
     stream.write(after)
     stream.flush()
 
@@ -114,13 +123,22 @@ def _verdict_word(exit_code: int) -> str:
 def _write_block(stream: TextIO, name: str, lines: Iterable[str]) -> None:
     stream.write(f'<script type="application/json" id="{name}">')
     for line in lines:
-        # In JSON a "<" stands only inside strings: escaped, no text can end the block or open a comment.
-        stream.write(line.replace("<", "\\u003c"))
+        stream.write(_inert(line))
     stream.write("</script>\n")
+
+
+def _inert(json_text: str) -> str:
+    # In JSON a "<" stands only inside strings: escaped, no text can end the block or open a comment.
+    return json_text.replace("<", "\\u003c")
 
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _written_bytes(value: object) -> int:
+    """What a value takes in the page, with its separator."""
+    return len(_inert(_json(value)).encode()) + 2
 
 
 def _array(values: Iterable[object]) -> Iterator[str]:
@@ -142,10 +160,24 @@ class _Numbers(dict[Any, int]):
         return number
 
 
+class _Budget:
+    """Bytes that may still be written."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left = size_bytes
+
+    def bears(self, size_bytes: int) -> bool:
+        """Whether this fits in; then it is taken off. What comes later may still fit where this did not."""
+        if size_bytes > self._left:
+            return False
+        self._left -= size_bytes
+        return True
+
+
 class _Book:
     """What cells point to by number, and the numbers of the cells that findings point to."""
 
-    def __init__(self, folded: Folded) -> None:
+    def __init__(self, folded: Folded, cells: Iterable[Result]) -> None:
         self.strings = _Numbers({"": 0})
         self.checks = _Numbers()
         self.shapes = _Numbers()
@@ -153,8 +185,11 @@ class _Book:
         self.evidence = _Numbers()
         self.cell_numbers: dict[int, int] = {}
         self._cells = 0
-        self._calm_bytes = 0
-        self._evidence_kept = _evidence_within_budget(folded)
+        self._calm = _Budget(CALM_TEXTS_BUDGET_BYTES)
+        first, others = _worst_first(folded)
+        self._evidence_kept = _evidence_within_budget((*first, *others))
+        behind = (cell for cell in cells if cell.status is Status.SKIPPED)
+        self._telling_kept = _tellings_within_budget(itertools.chain(first, others, behind))
 
     def number_cell(self, cell: Result) -> None:
         if not _calm(cell):
@@ -168,9 +203,9 @@ class _Book:
         """The number of what a cell says; -1 where that is left out for size."""
         if _calm(cell):
             return self._calm_telling(cell)
-        told = [self.string(text) for text in _told(cell)]
-        told.append(self._cause(cell.caused_by, cell.subject) if cell.caused_by else 0)
-        return self.tellings[tuple(told)]
+        if id(cell) not in self._telling_kept:
+            return -1
+        return self.tellings[tuple(self.string(text) for text in _cell_texts(cell))]
 
     def evidence_of(self, cell: Result) -> int | None:
         """The number of a cell's evidence, -1 where it is left out for size, None where there is none."""
@@ -178,25 +213,29 @@ class _Book:
             return None
         if id(cell) not in self._evidence_kept:
             return -1
-        return self.evidence[_short(_shown_lines(cell.evidence), MOST_EVIDENCE)]
+        return self.evidence[_evidence_text(cell)]
 
     def _calm_telling(self, cell: Result) -> int:
         text = _short(shown(cell.message), MOST_TEXT)
-        if text not in self.strings:
-            self._calm_bytes += len(text.encode()) + 16
-            if self._calm_bytes > CALM_TEXTS_BUDGET_BYTES:
-                return -1
+        if text not in self.strings and not self._calm.bears(_written_bytes(text) + _TELLING_BYTES):
+            return -1
         return self.tellings[(self.strings[text],)]
 
-    def _cause(self, cause: CellKey, subject: Subject) -> int:
-        """``check`` alone where the cause is on the same part, else with that part's name."""
-        if cause.subject == subject:
-            return self.string(cause.check)
-        return self.string(f"{cause.check}: {_whole_label(cause.subject)}")
+
+_TELLING_BYTES = 56  # seven numbers and what stands between them, written
 
 
 def _told(one: Result | Finding) -> tuple[str, ...]:
     return (one.message, one.expected, one.actual, one.consequence, one.remedy, one.command)
+
+
+def _cell_texts(cell: Result) -> tuple[str, ...]:
+    return (*_told(cell), _cause_text(cell.caused_by, cell.subject) if cell.caused_by else "")
+
+
+def _cause_text(cause: CellKey, subject: Subject) -> str:
+    """``check`` alone where the cause is on the same part, else with that part's name."""
+    return cause.check if cause.subject == subject else f"{cause.check}: {_whole_label(cause.subject)}"
 
 
 def _calm(cell: Result) -> bool:
@@ -215,20 +254,50 @@ def _shown_lines(text: str) -> str:
     ).rstrip()
 
 
-def _evidence_within_budget(folded: Folded) -> set[int]:
-    """The ids of the cells whose evidence is written."""
+def _evidence_text(cell: Result) -> str:
+    return _short(_shown_lines(cell.evidence), MOST_EVIDENCE)
+
+
+def _worst_first(folded: Folded) -> tuple[list[Result], list[Result]]:
+    """Some cells of every finding, and all others; in both, those of the worst findings first."""
     findings = (*folded.findings, *folded.unlooked, *folded.waived)
+    first = [cell for finding in findings for cell in finding.cells[:CELLS_OF_EACH_FINDING]]
+    others = [cell for finding in findings for cell in finding.cells[CELLS_OF_EACH_FINDING:]]
+    return first, others
+
+
+def _evidence_within_budget(cells: Iterable[Result]) -> set[int]:
+    """The ids of the cells whose evidence is written."""
+    budget = _Budget(EVIDENCE_BUDGET_BYTES)
     kept: set[int] = set()
     told: set[str] = set()
-    left = EVIDENCE_BUDGET_BYTES
-    for part in (slice(EVIDENCE_OF_EACH_FINDING), slice(EVIDENCE_OF_EACH_FINDING, None)):
-        for cell in (cell for finding in findings for cell in finding.cells[part] if cell.evidence):
-            if cell.evidence not in told:
-                left -= len(cell.evidence[:MOST_EVIDENCE].encode(errors="surrogatepass")) + 8
-                if left < 0:
-                    return kept
-                told.add(cell.evidence)
-            kept.add(id(cell))
+    for cell in cells:
+        if not cell.evidence:
+            continue
+        if cell.evidence not in told:
+            if not budget.bears(_written_bytes(_evidence_text(cell))):
+                continue
+            told.add(cell.evidence)
+        kept.add(id(cell))
+    return kept
+
+
+def _tellings_within_budget(cells: Iterable[Result]) -> set[int]:
+    """The ids of the cells of which is written what they say."""
+    budget = _Budget(TOLD_TEXTS_BUDGET_BYTES)
+    kept: set[int] = set()
+    told: set[str] = set()
+    tellings: set[tuple[str, ...]] = set()
+    for cell in cells:
+        texts = _cell_texts(cell)
+        if texts not in tellings:
+            new = {text for text in texts if text not in told}
+            size = sum(_written_bytes(_short(shown(text), MOST_TEXT)) for text in new) + _TELLING_BYTES
+            if not budget.bears(size):
+                continue
+            told |= new
+            tellings.add(texts)
+        kept.add(id(cell))
     return kept
 
 
@@ -283,7 +352,7 @@ def _cell_lines(run: Run, book: _Book) -> Iterator[str]:
     def records() -> Iterator[list[object]]:
         for name, cells in by_host.items():
             note = notes.get(name or "", HostNote(name or "", answered=True))
-            facts = [[book.string(key), book.string(value)] for key, value in note.details.items()]
+            facts = [[book.string(_short(text, MOST_FACT)) for text in fact] for fact in note.details.items()]
             kind = note.generation or note.accelerator or ""
             rows = _rows(cells, book, positions)
             yield [shown(note.name), shown(note.group), shown(kind), int(note.answered), facts, rows]
@@ -323,10 +392,13 @@ def _rows(cells: Sequence[Result], book: _Book, positions: dict[str | None, int]
 # --- everything else ------------------------------------------------------------------------------
 
 
-def _rest_lines(run: Run, exit_code: int, folded: Folded, book: _Book) -> Iterator[str]:
-    yield '{"meta":' + _json(_meta(run, exit_code, folded))
+def _rest_lines(run: Run, exit_code: int, folded: Folded, book: _Book, strict: bool) -> Iterator[str]:
+    yield '{"meta":' + _json(_meta(run, exit_code, folded, strict))
+    left_out: dict[str, tuple[int, int]] = {}
     sections = (("found", folded.findings), ("unlooked", folded.unlooked), ("waived", folded.waived))
-    findings = (_finding_record(name, one, book) for name, section in sections for one in section)
+    findings = (
+        record for name, section in sections for record in _section_records(name, section, book, left_out)
+    )
     # Findings come first: they still add to the tables.
     for name, values in (
         ("findings", findings),
@@ -338,13 +410,31 @@ def _rest_lines(run: Run, exit_code: int, folded: Folded, book: _Book) -> Iterat
     ):
         yield f',\n"{name}":'
         yield from _array(values)
-    yield "}"
+    yield ',\n"left_out":' + _json(left_out) + "}"
 
 
-def _meta(run: Run, exit_code: int, folded: Folded) -> dict[str, object]:
+def _section_records(
+    name: str, findings: Sequence[Finding], book: _Book, left_out: dict[str, tuple[int, int]]
+) -> Iterator[list[object]]:
+    """The findings of a section that its budget bears; ``left_out`` gets how many others, and cells."""
+    budget = _Budget(SECTION_BUDGET_BYTES)
+    for place, finding in enumerate(findings):
+        told = {text: _short(shown(text), MOST_TEXT) for text in _told(finding)}
+        new = sum(_written_bytes(text) for text in told.values() if text not in book.strings)
+        places = [_short(one.text(), MOST_TEXT) for one in finding.places()]
+        size = new + _written_bytes(places[:MOST_PLACES]) + _TELLING_BYTES
+        if not budget.bears(size):
+            rest = findings[place:]
+            left_out[name] = (len(rest), sum(len(one.cells) for one in rest))
+            return
+        yield _finding_record(name, finding, places, book)
+
+
+def _meta(run: Run, exit_code: int, folded: Folded, strict: bool) -> dict[str, object]:
     covered = coverage(run.results)
-    wrong = [one for one in folded.findings if one.status is not Status.WARN]
-    warned = {host for one in folded.findings if one.status is Status.WARN for host in one.hosts()}
+    calm = [] if strict else [one for one in folded.findings if one.status is Status.WARN]
+    wrong = [one for one in folded.findings if strict or one.status is not Status.WARN]
+    warned = {host for one in calm for host in one.hosts()}
     silent = {note.name for note in run.hosts if not note.answered}
     partly = {
         host
@@ -371,8 +461,7 @@ def _meta(run: Run, exit_code: int, folded: Folded) -> dict[str, object]:
     }
 
 
-def _finding_record(section: str, finding: Finding, book: _Book) -> list[object]:
-    places = finding.places()
+def _finding_record(section: str, finding: Finding, places: Sequence[str], book: _Book) -> list[object]:
     numbers = sorted(book.cell_numbers[id(cell)] for cell in finding.cells)
     steps = [numbers[0], *(after - before for before, after in itertools.pairwise(numbers))]
     return [
@@ -380,7 +469,7 @@ def _finding_record(section: str, finding: Finding, book: _Book) -> list[object]
         _letter(finding.cells[0]),
         book.checks[shown(finding.check)],
         [book.string(text) for text in _told(finding)],
-        [place.text() for place in places[:MOST_PLACES]],
+        list(places[:MOST_PLACES]),
         len(places),
         steps,
         dict(finding.evaluated_behind),

@@ -1,4 +1,4 @@
-"""The JSON report, written as a stream: one host or result at a time, each on a line of its own."""
+"""The JSON report, written as a stream: one host, result or device at a time, each on a line of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ascendctl.report.model import (
     SCHEMA_VERSION,
     CoverageRecord,
     Header,
+    counters_record,
     host_record,
     result_record,
 )
@@ -35,6 +36,8 @@ def write_json(run: results.Run, exit_code: int, stream: TextIO) -> None:
     _write_array(write, (host_record(note) for note in run.hosts))
     write(',\n"results":')
     _write_array(write, (result_record(result) for result in run.results))
+    write(',\n"counters":')
+    _write_array(write, (counters_record(counters, run.started_at) for counters in run.counters))
     write(',\n"verdicts":[]}\n')
     stream.flush()
 

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from ascendctl import results
 from ascendctl.report.printable import storable
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # 1.1: counters
 
 
 class ReportError(Exception):
@@ -103,6 +103,19 @@ class HostRecord(_Record):
     details: dict[str, str]
 
 
+class CountersRecord(_Record):
+    """Error counters of a device, by where they were read and the names that the tool prints.
+
+    A group is there exactly when it was read; in it, of the counters that ascendctl compares, those that
+    are not 0. `read_at` is null where it is the start of this run. `device` is a physical id.
+    """
+
+    host: str
+    device: int
+    read_at: AwareDatetime | None
+    groups: dict[str, dict[str, Annotated[int, Field(ge=1)]]]
+
+
 class CoverageRecord(_Record):
     """Cells wanted (all but not-applicable), cells evaluated, and their ratio in percent."""
 
@@ -127,8 +140,12 @@ class Header(_Record):
 class Report(Header):
     """One run of ascendctl verify."""
 
+    # Every report of this version has the counters; one of 1.0, which has none, is read all the same.
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+
     hosts: list[HostRecord]
     results: list[ResultRecord]
+    counters: list[CountersRecord] = []
     verdicts: list[VerdictRecord]
 
 
@@ -151,12 +168,14 @@ def read_report(source: Path | str) -> results.Run:
         report = Report.model_validate_json(text)
     except ValidationError as error:
         raise ReportError(f"{name}: {_why_unreadable(error)}") from None
+    started_at = report.started_at.astimezone(dt.timezone.utc)
     return results.Run(
-        started_at=report.started_at.astimezone(dt.timezone.utc),
+        started_at=started_at,
         duration_s=report.duration_s,
         results=tuple(_result(record) for record in report.results),
         hosts=tuple(_host_note(record) for record in report.hosts),
         interrupted=report.interrupted,
+        counters=tuple(_counters(record, started_at) for record in report.counters),
     )
 
 
@@ -189,6 +208,17 @@ def host_record(note: results.HostNote) -> HostRecord:
         devices=note.devices,
         answered=note.answered,
         details={storable(key): storable(value) for key, value in note.details.items()},
+    )
+
+
+def counters_record(counters: results.DeviceCounters, run_started_at: dt.datetime) -> CountersRecord:
+    """A device's counters as the report of a run holds them."""
+    read_at = counters.read_at
+    return CountersRecord(
+        host=storable(counters.host),
+        device=counters.device,
+        read_at=None if read_at == run_started_at else read_at.astimezone(dt.timezone.utc),
+        groups={group: dict(counts) for group, counts in counters.groups.items()},
     )
 
 
@@ -257,6 +287,11 @@ def _host_note(record: HostRecord) -> results.HostNote:
         answered=record.answered,
         details=record.details,
     )
+
+
+def _counters(record: CountersRecord, run_started_at: dt.datetime) -> results.DeviceCounters:
+    read_at = record.read_at.astimezone(dt.timezone.utc) if record.read_at else run_started_at
+    return results.DeviceCounters(record.host, record.device, read_at, record.groups)
 
 
 def _read(source: Path | str) -> tuple[str, str | bytes]:

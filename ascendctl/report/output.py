@@ -119,7 +119,9 @@ def _writers(one: ReportFormat) -> Sequence[_Writer]:
     if one is ReportFormat.JSON:
         return [_write_json]
     if one is ReportFormat.HTML:
-        return [_write_html]
+        from ascendctl.report.html import write_html
+
+        return [write_html]
     if one is ReportFormat.JUNIT:
         from ascendctl.report.junit import write_junit
 
@@ -141,12 +143,6 @@ def _write_json(run: Run, exit_code: int, stream: TextIO, *, strict: bool) -> No
     from ascendctl.report.json_report import write_json
 
     write_json(run, exit_code, stream)
-
-
-def _write_html(run: Run, exit_code: int, stream: TextIO, *, strict: bool) -> None:
-    from ascendctl.report.html import write_html
-
-    write_html(run, exit_code, stream)
 
 
 def _has_html() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import datetime as dt
 import gzip
 import io
@@ -34,11 +33,13 @@ from ascendctl.probe.pseudonyms import KEPT_IPV4, AddressMap, Kind, Pseudonyms
 from ascendctl.probe.redaction import Redactor, Survey, new_redactor
 from ascendctl.probe.script import build_script
 from ascendctl.results import Result, Run
+from ascendctl.sim.faults import cluster_of
 from ascendctl.sim.kinds import KINDS
 from ascendctl.sim.model import Host
 from ascendctl.sim.render import RenderedHost, render_cluster
 from ascendctl.sim.spec import make_spec
 from ascendctl.verify import replay
+from tests.fault_recordings import fault_recording
 from tests.probe.test_frames import NONCE, STREAM
 from tests.test_faults import ROWS
 
@@ -438,9 +439,13 @@ NOT_REACHED = {
 
 @dataclass
 class Bundled:
-    """A recording with one fault per host, its archive, and what is in both."""
+    """A recording with one fault per host, its archive, and what is in both.
+
+    ``simulated_in``: the folder of the hosts' tools, whose paths the hosts name.
+    """
 
     recording: Path
+    simulated_in: Path
     archive: Path
     key: dict[str, dict[str, str]]
     hosts: dict[str, Host]
@@ -448,39 +453,53 @@ class Bundled:
 
 
 @pytest.fixture(scope="module", params=["a2", "a3"])
-def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundled]:
+def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     rows = [row for row in ROWS if row.only in ("", request.param)]
-    names = [f"node{number:02d}" for number in range(1, len(rows) + 2)]
-    faults = [{"host": name, **row.fault} for name, row in zip(names, rows, strict=False)]
+    recorded = fault_recording(request.param, [row.fault for row in rows], tmp_path_factory)
+    states = {host.name: host for host in cluster_of(recorded.spec).hosts}
+    kinds = {name: row.fault["kind"] for name, row in zip(states, rows, strict=False)}
     folder = tmp_path_factory.mktemp("bundle")
-    spec = make_spec(generation=request.param, hosts=len(names), seed=7, faults=faults)
-    rendered = render_cluster(spec, folder / "hosts", cheap=True)
-    record(
-        folder / "recording",
-        rendered,
-        {name: row.fault["kind"] for name, row in zip(names, rows, strict=False)},
-    )
+    recorder = new_recorder(folder / "recording")
+    records = []
+    for host in load(recorded.recording).hosts:
+        stream = recorded.recording / f"{host.name}.probe"
+        if stream.exists():
+            recorder.writer(host.name)(b"welcome to acme\n" + stream.read_bytes())
+        reach = not_reached(states[host.name], kinds.get(host.name, "")) or host.reach
+        records.append(replace(host, expectation=expectation(states[host.name]), reach=reach))
+    recorder.finish(records)
     archive, key = folder / "out.tar.gz", folder / "key.json"
     assert run(["bundle", str(folder / "recording"), "-o", str(archive), "--key", str(key)]) == 0
     with tarfile.open(archive) as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
-    hosts = {host.name: host.state for host in rendered}
-    yield Bundled(folder / "recording", archive, json.loads(key.read_text())["originals"], hosts, files)
+    given = json.loads(key.read_text())["originals"]
+    return Bundled(folder / "recording", recorded.simulated_in, archive, given, states, files)
 
 
-def record(folder: Path, rendered: tuple[RenderedHost, ...], kinds: dict[str, str]) -> None:
-    """What verify records, asked of the hosts' stand-ins without SSH."""
+def new_recorder(folder: Path) -> Recorder:
     waivers = [Waiver("link", frozenset({"node01"}), 3, dt.date(2099, 1, 1), "Acme ordered a module")]
-    recorder = Recorder(folder, waivers, STARTED)
+    return Recorder(folder, waivers, STARTED)
+
+
+def expectation(host: Host) -> Expectation:
+    return Expectation(nic=host.nic, group="acme-hall", tags=frozenset({"acme"}))
+
+
+def not_reached(host: Host, kind: str) -> Reach | None:
+    """How reaching a host with such a fault goes, in words that name its owner; None where it is reached."""
+    reach = NOT_REACHED.get(kind)
+    if reach is None:
+        return None
+    via = "hop-a1" if "hop" in reach.detail else None
+    return replace(reach, detail=reach.detail.format(address=host.nic_address), via=via)
+
+
+def record(folder: Path, rendered: tuple[RenderedHost, ...]) -> None:
+    """What verify records, asked of the hosts' stand-ins without SSH."""
+    recorder = new_recorder(folder)
     script = build_script(NONCE, sudo=False, commands=ASK)
 
     def ask(host: RenderedHost) -> HostRecord:
-        expectation = Expectation(nic=host.state.nic, group="acme-hall", tags=frozenset({"acme"}))
-        reach = NOT_REACHED.get(kinds.get(host.name, ""))
-        if reach is not None:
-            detail = reach.detail.format(address=host.state.nic_address)
-            via = "hop-a1" if "hop" in detail else None
-            return HostRecord(host.name, expectation, replace(reach, detail=detail, via=via))
         sent_at = time.time()
         answered = subprocess.run(
             ["/bin/sh", "-s"],
@@ -492,10 +511,10 @@ def record(folder: Path, rendered: tuple[RenderedHost, ...], kinds: dict[str, st
         recorder.writer(host.name)(b"welcome to acme\n" + answered)
         sink = CaptureSink(None)
         sink.feed(answered, time.time())
-        return HostRecord(host.name, expectation, Reach(ReachStatus.REACHED), sink.capture(), sent_at, 1.0)
+        reached = Reach(ReachStatus.REACHED)
+        return HostRecord(host.name, expectation(host.state), reached, sink.capture(), sent_at, 1.0)
 
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        recorder.finish(list(pool.map(ask, rendered)))
+    recorder.finish([ask(host) for host in rendered])
 
 
 def test_every_kind_of_fault_is_in_the_recordings() -> None:
@@ -559,11 +578,13 @@ def test_no_original_is_left_in_the_archive(bundled: Bundled) -> None:
         "ops",
         "hop-a1",
         "id_acme",
+        str(bundled.simulated_in),
+        bundled.simulated_in.name,
         str(bundled.recording.parent),
-        bundled.recording.parent.name,
     }
     seen = [word for word in words if word.encode() in recorded]
     assert len(seen) > 200  # the search can find something
+    assert str(bundled.simulated_in) in seen
     left = {
         word
         for word in words
@@ -647,7 +668,7 @@ def test_a_bundle_that_tells_or_judges_otherwise_is_not_written(
     said: str,
 ) -> None:
     bin_path = render_cluster(make_spec(generation="a2", hosts=1), tmp_path / "hosts", cheap=True)
-    record(tmp_path / "run", bin_path, {})
+    record(tmp_path / "run", bin_path)
     # The survey's addresses count as left only once they were given a pseudonym.
     monkeypatch.setattr(redaction.Redactor, method, broken)
     assert run(["bundle", str(tmp_path / "run"), "-o", str(tmp_path / "new")]) == 4
@@ -678,7 +699,9 @@ def test_an_archive_with_anything_else_in_it_is_refused(tmp_path: Path, name: st
         pass
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive", gzip.compress(b"no tar", mtime=0)], ids=["empty", "no gzip", "no tar"])
+@pytest.mark.parametrize(
+    "data", [b"", b"no archive", gzip.compress(b"no tar", mtime=0)], ids=["empty", "no gzip", "no tar"]
+)
 def test_a_damaged_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "damaged.tar.gz"
     path.write_bytes(data)

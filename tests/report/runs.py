@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from ascendctl.results import CellKey, HostNote, Peer, Result, Run, Status, Subject, SubjectKind, host_subject
+from ascendctl.results import (
+    CellKey,
+    DeviceCounters,
+    HostNote,
+    Peer,
+    Result,
+    Run,
+    Status,
+    Subject,
+    SubjectKind,
+    host_subject,
+)
 
 STARTED = dt.datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=dt.timezone.utc)
 BEHIND_A_LINK = ("gateway", "lldp", "net-health")
@@ -74,6 +86,17 @@ def note(host: str, devices: int = 8, **more: object) -> HostNote:
 
 def run_of(results: Iterable[Result], notes: Iterable[HostNote] = (), *, interrupted: bool = False) -> Run:
     return Run(STARTED, 12.5, tuple(results), tuple(notes), interrupted)
+
+
+def counting(run: Run, counters: Mapping[tuple[str, int], Mapping[str, Mapping[str, int]]]) -> Run:
+    """The run with counters of these devices, read when it started."""
+    return replace(
+        run,
+        counters=tuple(
+            DeviceCounters(host, phy_id, run.started_at, groups)
+            for (host, phy_id), groups in counters.items()
+        ),
+    )
 
 
 def one_of_everything() -> Run:

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ascendctl.report.difference import Difference, Kind, compare, limited_to, remember
+from ascendctl.report.difference import Difference, Kind, LastSeen, compare, limited_to, remember
 from ascendctl.report.difference_json import DifferenceRecord, schema, write_difference
 from ascendctl.report.difference_text import headline, render_changes, render_difference
 from ascendctl.report.json_report import write_json
@@ -150,7 +150,7 @@ SERIES = [
 @pytest.mark.parametrize(("seen", "told"), SERIES)
 def test_a_series_tells_each_change_once(seen: list[str | None], told: list[str]) -> None:
     every = [run_with(status and cell(status)) for status in seen]
-    memory: dict[CellKey, Result] = {}
+    memory = LastSeen()
     heard = []
     for old, new in itertools.pairwise(every):
         memory = remember(memory, old)
@@ -159,9 +159,11 @@ def test_a_series_tells_each_change_once(seen: list[str | None], told: list[str]
 
 
 def test_memory_is_of_the_runs_hosts_only() -> None:
-    memory = remember({}, run_with(cell("fail")))
-    assert list(memory) == [cell("fail").key]
-    assert remember(memory, run_with(hosts=["node02"])) == {}
+    counted = runs.counting(run_with(cell("fail")), {("node01", 3): {"stat": {}}})
+    memory = remember(LastSeen(), counted)
+    assert list(memory.cells) == [cell("fail").key]
+    assert list(memory.counters) == [("node01", 3)]
+    assert remember(memory, run_with(hosts=["node02"])) == LastSeen()
 
 
 def up(host: str) -> list[Result]:

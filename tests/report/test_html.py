@@ -10,6 +10,7 @@ import json
 import re
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import resources
@@ -36,9 +37,9 @@ HOSTILE = (
 )
 
 
-def written(run: Run, code: int = ExitCode.FOUND_WRONG) -> str:
+def written(run: Run, code: int = ExitCode.FOUND_WRONG, *, strict: bool = False) -> str:
     stream = io.StringIO()
-    write_html(run, code, stream)
+    write_html(run, code, stream, strict=strict)
     return stream.getvalue()
 
 
@@ -166,6 +167,78 @@ def test_a_budget_keeps_some_evidence_of_every_finding(monkeypatch: pytest.Monke
     assert "the other" in kept and len("".join(kept)) <= 1_000
     left_out = [number for row in blocks["cells"][0][5] for number in row[6].values() if number == -1]
     assert len(left_out) == len(many) + 1 - len(kept)
+
+
+STATUSES = ("fail", "unknown", "waived", "pass")
+BUDGETS = ("EVIDENCE", "TOLD_TEXTS", "CALM_TEXTS", "SECTION")
+
+
+def word(number: int) -> str:
+    """A word of letters alone: texts that differ by numbers only would be folded."""
+    return "".join(chr(ord("a") + int(digit)) for digit in f"{number:06d}")
+
+
+def all_different(cells: int, text: str = "") -> Run:
+    """Failed cells of which no two texts fold into one, and waived, unlooked and passing ones."""
+    results = []
+    for number in range(cells):
+        status = (Status.FAIL, Status.UNKNOWN, Status.WAIVED, Status.PASS)[
+            number % 8 if number % 8 < 4 else 0
+        ]
+        subject = runs.device(f"node{number // 16:04d}", number % 16)
+        said = f"{word(number)} {text}"
+        results.append(
+            Result("link", subject, status, said, "UP", said, remedy=f"do {said}", evidence=f"saw {said}")
+        )
+    return runs.run_of(results)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<" * 300, '"\\' * 200, "网" * 300], ids=["short", "<", "quotes", "wide"]
+)
+def test_different_texts_without_end_stay_within_the_budgets(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    for name in BUDGETS:
+        monkeypatch.setattr(report, f"{name}_BUDGET_BYTES", 20_000)
+    sizes = []
+    for cells in (2_000, 4_000):
+        run = all_different(cells, text)
+        page = written(run)
+        sizes.append(len(page.encode()))
+        blocks = Tags(page).blocks
+        rest = blocks["rest"]
+        letters = Counter(letter for host in blocks["cells"] for row in host[5] for letter in row[4])
+        by_status = rest["meta"]["summary"]
+        assert letters == {letter: by_status[name] for letter, name in zip("fuvp", STATUSES, strict=True)}
+        for section, letter in (("found", "f"), ("unlooked", "u"), ("waived", "v")):
+            listed = [one for one in rest["findings"] if one[0] == section]
+            findings, left_out = rest["left_out"][section]
+            assert listed and findings and len(listed) + findings == letters[letter]
+            assert sum(len(one[6]) for one in listed) + left_out == letters[letter]
+    fixed = len(written(runs.run_of([])).encode())
+    assert sizes[0] - fixed < 6 * 20_000 + 2_000 * 40
+    assert sizes[1] - sizes[0] < 2_000 * 40, "bytes of each cell more, none of its texts"
+
+
+def test_nothing_is_left_out_where_the_budgets_bear_it() -> None:
+    rest = Tags(written(all_different(500))).blocks["rest"]
+    assert rest["left_out"] == {} and len(rest["findings"]) == 500 - rest["meta"]["summary"]["pass"]
+
+
+def test_the_worst_findings_are_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SECTION_BUDGET_BYTES", 3_000)
+    warnings = [Result("tls", runs.device("a", n), Status.WARN, f"odd {word(n)}") for n in range(100)]
+    failure = Result("link", runs.device("a", 0), Status.FAIL, "down")
+    rest = Tags(written(runs.run_of([*warnings, failure]))).blocks["rest"]
+    assert rest["findings"][0][1] == "f"
+    assert rest["left_out"]["found"][0] == 101 - len(rest["findings"]) > 0
+
+
+def test_with_strict_a_warning_counts_as_found() -> None:
+    run = runs.run_of([Result("tls", host_subject("a"), Status.WARN, "odd")])
+    meta = [Tags(written(run, strict=strict)).blocks["rest"]["meta"] for strict in (False, True)]
+    assert [(one["found"], one["warned"]) for one in meta] == [(0, 1), (1, 0)]
 
 
 def test_what_a_command_printed_keeps_its_columns() -> None:
@@ -365,6 +438,38 @@ def test_nothing_is_fetched_and_nothing_is_complained_of(page: Page) -> None:
 def test_no_element_per_cell(page: Page) -> None:
     page.open(runs.clean(hosts=200, devices=16), "#lang=en")
     assert page.js("return document.getElementsByTagName('*').length") < 400
+
+
+@in_browser
+def test_what_is_left_out_is_said_and_its_cells_are_in_the_map(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BUDGETS:
+        monkeypatch.setattr(report, f"{name}_BUDGET_BYTES", 2_000)
+    page.open(all_different(800), "#lang=en")
+    rest = page.js("return JSON.parse(document.getElementById('rest').textContent)")
+    listed, cells = len(rest["findings"]), sum(cells for _, cells in rest["left_out"].values())
+    assert page.texts("#findings-count") == [f"{listed} of {listed + cells} findings"]
+    (said,) = page.texts("[data-word=findings_left_out]")
+    assert said.startswith(f"{cells} more findings, {cells} cells, are not listed") and "report.json" in said
+    page.keys("#map", "\ue010", "\ue007")  # End: the last host; Enter
+    page.wait("return !document.getElementById('panel').hidden")
+    assert page.texts("#panel summary [data-word=message_left_out]")
+    page.click("#panel-close")
+    page.keys("#filter-host", "zzz")
+    page.wait("return document.querySelectorAll('.finding').length === 0")
+    assert page.texts("[data-word=findings_left_out]") == [said]
+
+
+@in_browser
+def test_no_host_of_the_map_lies_beyond_the_sheet(page: Page) -> None:
+    page.open(runs.clean(hosts=300, devices=16), "#lang=en")
+    widest = "return Math.max(...[...document.querySelectorAll('#tiles canvas')].map(c => c.offsetWidth))"
+    assert page.js(widest) > 700
+    page.js("window.dispatchEvent(new Event('beforeprint'))")
+    assert 0 < page.js(widest) <= 680  # of the 718 of an A4 sheet with margins of 1 cm
+    page.js("window.dispatchEvent(new Event('afterprint'))")
+    assert page.js(widest) > 700
 
 
 @in_browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import io
 import json
 import tracemalloc
@@ -14,7 +15,7 @@ import pytest
 
 from ascendctl.report.json_report import write_json
 from ascendctl.report.model import ReportError, read_report, schema
-from ascendctl.results import ExitCode, Result, Status, coverage, host_subject, summary
+from ascendctl.results import DeviceCounters, ExitCode, Result, Status, coverage, host_subject, summary
 from tests.report import runs
 
 
@@ -35,6 +36,7 @@ def validator() -> jsonschema.Draft202012Validator:
         pytest.param(runs.one_of_everything(), id="one of everything"),
         pytest.param(runs.clean(), id="clean"),
         pytest.param(runs.run_of([]), id="empty"),
+        pytest.param(runs.counting(runs.clean(), {("node01", 3): {"stat": {"x": 1}}}), id="counters"),
         pytest.param(runs.run_of(runs.silent_host("a"), interrupted=True), id="interrupted"),
     ],
 )
@@ -46,6 +48,10 @@ def test_report_is_valid_against_its_schema(run: Any) -> None:
     "damage",
     [
         pytest.param(lambda r: r.pop("verdicts"), id="part left out"),
+        pytest.param(lambda r: r.pop("counters"), id="counters left out"),
+        pytest.param(lambda r: r["counters"][0].pop("read_at"), id="absent instead of null, of counters"),
+        pytest.param(lambda r: r["counters"][0]["groups"].update(stat=3), id="group out of shape"),
+        pytest.param(lambda r: r["counters"][0]["groups"]["stat"].update(x=-1), id="a counter below 0"),
         pytest.param(lambda r: r["results"][0].pop("remedy"), id="absent instead of null"),
         pytest.param(lambda r: r["results"][0].update(status="green"), id="unheard-of status"),
         pytest.param(lambda r: r["results"][0]["subject"].update(kind="rack"), id="unheard-of kind"),
@@ -55,7 +61,9 @@ def test_report_is_valid_against_its_schema(run: Any) -> None:
     ],
 )
 def test_schema_refuses(damage: Any) -> None:
-    report = json.loads(written(runs.one_of_everything()))
+    run = runs.counting(runs.one_of_everything(), {("node01", 3): {"stat": {"x": 1}}})
+    report = json.loads(written(run))
+    validator().validate(report)
     damage(report)
     with pytest.raises(jsonschema.ValidationError):
         validator().validate(report)
@@ -81,7 +89,7 @@ def test_head_of_the_report() -> None:
     run = runs.one_of_everything()
     report = json.loads(written(run, ExitCode.INTERNAL))
     covered = coverage(run.results)
-    assert report["schema_version"] == "1.0"
+    assert report["schema_version"] == "1.1"
     assert report["started_at"] == "2026-03-04T05:06:07.891011Z"
     assert (report["duration_s"], report["interrupted"], report["exit_code"]) == (12.5, False, 4)
     assert report["coverage"] == {
@@ -198,10 +206,40 @@ def test_round_trip() -> None:
     assert written(back) == written(run)
 
 
+def test_counters_are_written_a_device_a_line_and_read_back_with_their_time() -> None:
+    earlier = runs.STARTED - dt.timedelta(hours=2)
+    of_run = runs.counting(runs.clean(), {("node01", 3): {"link_stat": {"link down count": 4}, "ecc": {}}})
+    of_both = dataclasses.replace(
+        of_run, counters=(*of_run.counters, DeviceCounters("node02\udcb9", 0, earlier, {"stat": {"x": 1}}))
+    )
+    text = written(of_both)
+    one, other = json.loads(text)["counters"]
+    assert one == {
+        "host": "node01",
+        "device": 3,
+        "read_at": None,
+        "groups": {"link_stat": {"link down count": 4}, "ecc": {}},
+    }
+    assert (other["host"], other["read_at"]) == ("node02\\xb9", "2026-03-04T03:06:07.891011Z")
+    assert sum(line.startswith('{"host"') for line in text.splitlines()) == 2
+    validator().validate(json.loads(text))
+    back = read_report(text)
+    assert back.counters[0] == of_run.counters[0]
+    assert (back.counters[1].read_at, back.counters[1].groups) == (earlier, {"stat": {"x": 1}})
+
+
+def test_a_report_from_before_there_were_counters_has_none() -> None:
+    report = json.loads(written(runs.clean()))
+    del report["counters"]
+    report["schema_version"] = "1.0"
+    assert read_report(json.dumps(report)) == read_report(written(runs.clean()))
+
+
 def test_reads_a_file_and_a_later_minor_version(tmp_path: Path) -> None:
     report = json.loads(written(runs.clean()))
     report.update(schema_version="1.7", new_part={"of": 1.7})
     report["results"][0]["new_field"] = True
+    report["counters"] = [{"host": "a", "device": 0, "read_at": None, "groups": {"new": {"y": 1}}, "z": 0}]
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
     assert read_report(path).results == read_report(written(runs.clean())).results
@@ -225,7 +263,7 @@ def test_what_is_no_report_is_refused_in_words(tmp_path: Path, text: str, told: 
 
 def test_another_major_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(ReportError, match=r"'2\.0'.*newer"):
-        read_report(written(runs.clean()).replace('"1.0"', '"2.0"'))
+        read_report(written(runs.clean()).replace('"1.1"', '"2.0"'))
 
 
 def test_a_missing_file_is_refused_in_words(tmp_path: Path) -> None:

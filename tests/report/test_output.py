@@ -152,8 +152,8 @@ def test_html_is_there_where_its_module_is() -> None:
 
 
 def test_html_is_written_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_html(run: Run, exit_code: int, stream: TextIO) -> None:
-        stream.write(f"<p>{exit_code}</p>")
+    def write_html(run: Run, exit_code: int, stream: TextIO, *, strict: bool) -> None:
+        stream.write(f"<p>{exit_code} {strict}</p>")
 
     import types
 
@@ -161,8 +161,8 @@ def test_html_is_written_by_its_module(tmp_path: Path, monkeypatch: pytest.Monke
     module.write_html = write_html  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ascendctl.report.html", module)
     assert ReportFormat.HTML in available_formats()
-    (path,) = write_reports(runs.clean(), 3, tmp_path, [ReportFormat.HTML])
-    assert (path.name, path.read_text()) == ("report.html", "<p>3</p>")
+    (path,) = write_reports(runs.clean(), 3, tmp_path, [ReportFormat.HTML], strict=True)
+    assert (path.name, path.read_text()) == ("report.html", "<p>3 True</p>")
 
 
 def test_without_the_html_module_the_others_remain(monkeypatch: pytest.MonkeyPatch) -> None:

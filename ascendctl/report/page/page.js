@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const block = (id) => JSON.parse(byId(id).textContent);
   const WORDS = block("words"), HOSTS = block("cells"), REST = block("rest"), META = REST.meta;
-  const PAGE_OF_FINDINGS = 50, PAGE_OF_CELLS = 20, MOST_DEVICES = 64;
+  const PAGE_OF_FINDINGS = 50, PAGE_OF_CELLS = 20, MOST_DEVICES = 64, PAPER = 640;
 
   // One entry per look; of several on one part, the first in this order shows. Paths on a 16 x 16 field.
   const MARKS = [
@@ -234,7 +234,7 @@
     }
     return { index, whole, devices, exists };
   }
-  function layMap() {
+  function layMap(across = map.clientWidth - 2 * PAD) {
     let most = 0;
     for (const { data } of rows) if (data[1] >= most && data[1] < MOST_DEVICES) most = data[1] + 1;
     const size = hostCount <= 32 ? 22 : hostCount <= 200 ? 16 : 11;
@@ -260,7 +260,7 @@
     for (const { index } of plan.hosts) label = Math.max(label, pen.measureText(nameOf(index)).width);
     plan.label = Math.min(Math.ceil(label), 190) + 10;
     plan.wide = plan.size + 8 + plan.label + Math.max(plan.devices * plan.step, 70) + 22;
-    const room = Math.max(map.clientWidth - 2 * PAD, plan.wide);
+    const room = Math.max(across, plan.wide);
     plan.columns = Math.max(1, Math.min(Math.floor((room + 22) / plan.wide), plan.hosts.length || 1, hostCount <= 32 ? 2 : 99));
     // Columns share the width that is left, up to a third more each.
     plan.wide = Math.max(plan.wide, Math.min(Math.floor((room + 22) / plan.columns), Math.floor(plan.wide * 4 / 3)));
@@ -383,7 +383,7 @@
       if (onDevice && row.data[1] !== place.device) continue;
       for (let cell = row.start; cell < row.start + row.data[4].length && !worst; cell++) {
         if (ranks[cell] === rank && rank < MARK_OF.get("p") && cellMatches(cell)) {
-          worst = `: ${REST.checks[checks[cell]]}: ${cellText(cell).message ?? ""}`;
+          worst = `: ${REST.checks[checks[cell]]}: ${cellText(cell).message ?? say("message_left_out")}`;
         }
       }
     }
@@ -539,10 +539,13 @@
     }
     return list;
   }
+  function messageOf(said) {
+    return said.left ? worded("span", "message_left_out", {}, "quiet") : el("span", "", said.message);
+  }
   function cellItem(cell, named) {
     const said = cellText(cell);
     const where = named ? el("span", "where", partName(said.row)) : null;
-    const summary = el("summary", "", mark(ranks[cell]), el("span", "check", REST.checks[checks[cell]]), where, el("span", "", said.message ?? ""));
+    const summary = el("summary", "", mark(ranks[cell]), el("span", "check", REST.checks[checks[cell]]), where, messageOf(said));
     return folding(summary, () => cellBody(said));
   }
   function cellBody(said) {
@@ -560,11 +563,18 @@
 
   // --- findings ------------------------------------------------------------------------------------
 
+  // Left out for size, the least of each section; no filter can say whether it would choose them.
+  const unlisted = { n: 0, cells: 0 };
+  for (const [findings, cells] of Object.values(REST.left_out)) {
+    unlisted.n += findings;
+    unlisted.cells += cells;
+  }
+
   function showFindings() {
     const chosen = FINDINGS.filter(findingMatches);
     const box = byId("findings");
     box.replaceChildren();
-    setWord(byId("findings-count"), "showing_findings", { n: chosen.length, total: FINDINGS.length });
+    setWord(byId("findings-count"), "showing_findings", { n: chosen.length, total: FINDINGS.length + unlisted.n });
     if (!chosen.length) box.append(worded("p", "no_findings", {}, "empty"));
     const groups = new Map();
     const byConsequence = byId("sort").value === "consequence";
@@ -580,6 +590,7 @@
       extend(list, findings, PAGE_OF_FINDINGS, findingItem);
       box.append(list);
     }
+    if (unlisted.n) box.append(worded("p", "findings_left_out", unlisted, "empty"));
   }
   function findingItem(finding) {
     const where = finding.placeCount <= 2 ? finding.places.join("; ") : `${finding.places[0]} … (${grouped(finding.cells.length)})`;
@@ -613,7 +624,7 @@
       return folding(evidence, () => {
         // What all cells of the finding share stands above them already.
         const own = { ...said, consequence: "", remedy: "" };
-        return [el("p", "", said.message), ...cellBody(own), wholeHost(said.row.host)];
+        return [el("p", "", messageOf(said)), ...cellBody(own), wholeHost(said.row.host)];
       });
     });
     return [list, worded("h3", "cells"), cells];
@@ -630,6 +641,7 @@
   let opened = [];
   window.addEventListener("beforeprint", () => {
     document.documentElement.classList.add("printing");
+    layMap(PAPER); // as wide as on the screen, the columns beyond the sheet would be cut off
     for (const canvas of tiles.querySelectorAll("canvas")) draw(canvas, 2);
     opened = [...document.querySelectorAll("#findings > div > details:not([open])")].slice(0, PAGE_OF_FINDINGS);
     for (const one of opened) { one.fill(); one.open = true; }
@@ -663,7 +675,7 @@
   byId("sort").addEventListener("change", showFindings);
   byId("language").addEventListener("click", () => { setLanguage(language === "en" ? "zh" : "en"); remember(); });
   window.addEventListener("hashchange", () => { setLanguage(recall()); applyFilters(); });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", layMap);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => layMap());
   let width = map.clientWidth;
   new ResizeObserver(() => {
     if (map.clientWidth !== width) { width = map.clientWidth; layMap(); }
