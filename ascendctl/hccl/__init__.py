@@ -1,0 +1,1 @@
+"""What HCCL needs to start: environment variables, buffer size, rank table."""
