@@ -237,7 +237,7 @@ class NpuCount(AscendCheck):
             "the ids of the devices are not those of a whole server",
             advice_for="npu-count/ids",
             expected=f"NPU ids 0-{npus[-1]}, physical ids 0-{devices[-1]}",
-            actual=f"NPU ids {_listed(seen_npus)}, physical ids {_listed(seen_devices)}",
+            actual=f"NPU ids {id_ranges(seen_npus)}, physical ids {id_ranges(seen_devices)}",
             reading=host.mapping,
         )
 
@@ -515,7 +515,7 @@ _HEALTH_STATUS = {
 }
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def id_ranges(numbers: Sequence[int]) -> str:
     """``8-15`` where the numbers follow each other, else all of them."""
     if len(numbers) > 1 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"

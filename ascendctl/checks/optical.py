@@ -12,13 +12,14 @@ from ascendctl.facts import (
     ClusterFacts,
     DeviceFacts,
     HostFacts,
+    LinkStatus,
     OpticalFacts,
     Profile,
     Reading,
     ReadingStatus,
 )
 from ascendctl.knowledge.thresholds import number
-from ascendctl.results import Result, Status, Subject
+from ascendctl.results import CellKey, Result, Status, Subject
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Optical(RocePortCheck):
         itself states, or the thresholds of the inventory. A small signal-to-noise ratio, and a flag that a
         lane lost its signal (LOS) or its lock (LOL), are warnings: modules keep such flags until they are
         read. A module that the tool calls not present while it prints its values, as real tools do, is judged
-        by the values; values that are not printed, and a ratio of 0, are not judged.
+        by the values; values that are not printed, and a ratio of 0, are not judged. A module that is not
+        there, dark, hot or without supply explains a link that is down; what comes in from the other end of
+        such a link (received light, signal, flags) follows from the link.
     Why:
         Modules age and fibres get dirty long before a link goes down; until then the port loses packets.
     Consequence:
@@ -68,7 +71,7 @@ class Optical(RocePortCheck):
     id = "optical"
     title = "Optical module of each port"
     commands = ("optical",)
-    after = ("npu-mapping", "link")
+    after = ("npu-mapping",)
     profile = Profile.DEEP
 
     def reading(self, device: DeviceFacts) -> Reading[Any]:
@@ -84,18 +87,24 @@ class Optical(RocePortCheck):
             )
         if module is None:
             return self.unlearned(subject, "the optical module", device.optical)
-        return (
-            self._out_of_range(device, subject, host, module)
+        received, own = _ranges(module, host)
+        link_is_down = device.link.value is not None and device.link.value.link_status is LinkStatus.DOWN
+        fault = self._out_of_range(device, subject, own) if link_is_down else None
+        found = (
+            fault
+            or self._out_of_range(device, subject, (received, *own))
             or self._poor_signal(device, subject, host, module)
             or self._flags(device, subject, module)
-            or self.passed(subject, "the optical module is within its limits")
         )
+        if link_is_down and found and not fault:
+            return self.depends(subject, f"{found.message}; its link is DOWN", CellKey("link", subject))
+        return found or self.passed(subject, "the optical module is within its limits")
 
     def _out_of_range(
-        self, device: DeviceFacts, subject: Subject, host: HostFacts, module: OpticalFacts
+        self, device: DeviceFacts, subject: Subject, ranges: tuple[_Range, ...]
     ) -> Result | None:
-        ranges = [(one, list(one.outside())) for one in _ranges(module, host)]
-        wrong = [(one, found) for one, found in ranges if found]
+        judged = [(one, list(one.outside())) for one in ranges]
+        wrong = [(one, found) for one, found in judged if found]
         if not wrong:
             return None
         first = wrong[0][0]
@@ -179,8 +188,11 @@ def _absent(module: OpticalFacts) -> bool:
     return not module.present and not any(measured)
 
 
-def _ranges(module: OpticalFacts, host: HostFacts) -> tuple[_Range, ...]:
-    """What is measured against what; the gravest first, as the first one found names the finding."""
+def _ranges(module: OpticalFacts, host: HostFacts) -> tuple[_Range, tuple[_Range, ...]]:
+    """What is measured against what: the light received, and what the module itself answers for.
+
+    The gravest first, as the first one found names the finding.
+    """
 
     def between(
         what: str, kind: str, unit: str, values: tuple[float, ...], name: str, low: Any, high: Any
@@ -200,16 +212,16 @@ def _ranges(module: OpticalFacts, host: HostFacts) -> tuple[_Range, ...]:
     temperature = () if module.temperature_c is None else (module.temperature_c,)
     voltage = () if module.voltage_mv is None else (module.voltage_mv,)
     volts_stated = (module.voltage_low_mv or 0) < (module.voltage_high_mv or 0)
-    return (
-        between(
-            "received light",
-            "rx-power",
-            "mW",
-            module.rx_power_mw,
-            "optical-rx-power",
-            module.rx_power_low_mw,
-            module.rx_power_high_mw,
-        ),
+    received = between(
+        "received light",
+        "rx-power",
+        "mW",
+        module.rx_power_mw,
+        "optical-rx-power",
+        module.rx_power_low_mw,
+        module.rx_power_high_mw,
+    )
+    return received, (
         between(
             "sent light",
             "tx-power",

@@ -54,7 +54,7 @@ class Link(RocePortCheck):
     id = "link"
     title = "RoCE port is UP"
     commands = ("link",)
-    after = ("npu-mapping",)
+    after = ("npu-mapping", "optical")
 
     def reading(self, device: DeviceFacts) -> Reading[Any]:
         return device.link

@@ -6,23 +6,41 @@ The order is that of reports, and a check stands after the ones it names in ``af
 from __future__ import annotations
 
 from ascendctl.checks.contract import Check, ClusterCheck
+from ascendctl.checks.counters import Ecc, HccsErrors, LinkFlaps, PortErrors
 from ascendctl.checks.hccn_conf import HccnConf
 from ascendctl.checks.host import Reachable, Tools, Versions
+from ascendctl.checks.host_limits import HugePages, OpenFiles, TimeService
 from ascendctl.checks.npus import HccsLinks, NpuCount, NpuHealth, NpuMapping
+from ascendctl.checks.optical import Optical
+from ascendctl.checks.port_settings import Fec, Mtu, Speed
 from ascendctl.checks.ports import Address, Gateway, Link, Lldp, Netdetect, NetHealth, Tls
 from ascendctl.checks.super_pod import SpodInfo, Vnic
+from ascendctl.checks.workload import HbmUse, NpuProcesses
 
 HOST_CHECKS: tuple[Check, ...] = (
     Reachable(),
     Tools(),
     Versions(),
+    OpenFiles(),
+    HugePages(),
+    TimeService(),
     NpuMapping(),
     NpuCount(),
     NpuHealth(),
+    Ecc(),
+    NpuProcesses(),
+    HbmUse(),
     HccsLinks(),
+    HccsErrors(),
     Vnic(),
     SpodInfo(),
+    Optical(),
     Link(),
+    LinkFlaps(),
+    PortErrors(),
+    Speed(),
+    Mtu(),
+    Fec(),
     Address(),
     Gateway(),
     Netdetect(),

@@ -370,6 +370,121 @@ _PORTS = {
     "net-health/Unknown": Advice(_NOT_KNOWN, "Set the detect address anew; if it stays, reset the NPU."),
 }
 
+_LOSSY_PORT = "Packets are lost and sent again, and jobs may end with a completion error (EI0013)."
+_CLEAN_FIBRE = (
+    "Clean and reseat fibre and module, compare with the switch port behind it, and replace the module if it "
+    "stays."
+)
+_DIFF = "Compare two runs under load with `ascendctl diff`"
+
+_PORTS_DEEP = {
+    "optical/absent": Advice(
+        f"{_NO_CONNECTION} A module that is loose loses its link while a job runs: EI0013.",
+        "Reseat the module, then replace it; `hccn_tool -i N -optical -g` shows what the port sees of it.",
+    ),
+    "optical/rx-power": Advice(
+        f"{_LOSSY_PORT} Too little light takes the link down.",
+        "Little light mostly comes from a dirty or bent fibre or a weak module at the other end. "
+        f"{_CLEAN_FIBRE}",
+    ),
+    "optical/tx-power": Advice(f"{_LOSSY_PORT} The other end may lose its link.", _CLEAN_FIBRE),
+    "optical/temperature": Advice(
+        f"{_LOSSY_PORT} A module that is too hot switches itself off: the link goes down.",
+        "Check fans, air flow and room temperature; replace the module if its neighbours are cooler.",
+    ),
+    "optical/voltage": Advice(
+        f"{_LOSSY_PORT} The module may switch itself off.",
+        "Reseat the module; if another one shows the same in this port, have the board looked at.",
+    ),
+    "optical/snr": Advice(_LOSSY_PORT, _CLEAN_FIBRE),
+    "optical/flags": Advice(
+        f"{_LOSSY_PORT} A lane that loses its signal takes the link down.",
+        "Modules keep these flags until they are read: look again (`hccn_tool -i N -optical -g`). If they "
+        f"come back: {_CLEAN_FIBRE[0].lower()}{_CLEAN_FIBRE[1:]}",
+    ),
+    "link-flaps/many": Advice(
+        "Each loss of the link ends the jobs that use the port: EI0013, or EI0006 while they start.",
+        "Look at the times in `hccn_tool -i N -link_stat -g`; if they are recent, check fibre and module at "
+        f"both ends. {_DIFF} to see whether the count grows.",
+    ),
+    "port-errors/errors": Advice(
+        _LOSSY_PORT, f"{_DIFF}: if the counts grow, check fibre, module and switch port."
+    ),
+    "port-errors/retries": Advice(
+        "Collectives wait for seconds; when the retries are used up a job ends (EI0013).",
+        f"{_DIFF}: if the counts grow, check PFC, ECN and buffers of the switches, and other ports.",
+    ),
+    "speed/half-duplex": Advice(
+        f"Sending and receiving take turns: the job is slowed down. {_LOSSY_PORT}",
+        "Set the switch port to full duplex, or both ends to negotiate it, then take the port down and up.",
+    ),
+    "speed/differs": Advice(
+        "Every collective waits for the slowest port; jobs may end in time-outs (EI0002, EI0013).",
+        "Check module, fibre and the switch port (speed, auto-negotiation, breakout), then take the port "
+        "down and up.",
+    ),
+    "speed/unknown": Advice(_NOT_KNOWN, "Run the command by hand on the host; check the link of the port."),
+    "mtu/differs": Advice(
+        "Large packets between this port and others are dropped: a running job ends with EI0013.",
+        "Set it with `hccn_tool -i N -mtu -s size B`, equally on every port, and not above that of the "
+        "switches.",
+    ),
+    "fec/differs": Advice(
+        f"{_LOSSY_PORT} The link is lost when the other end changes its mode (EI0006, EI0013).",
+        "Set the same mode on every port with hccn_tool's option -fec, and on the switch ports behind them.",
+    ),
+}
+
+_DEVICES_DEEP = {
+    "ecc/double-bit": Advice(
+        "A job that touches the faulty memory ends in the middle (EI0002 on its peers), or computes wrongly.",
+        "Restart the server, so that the page is taken out of use, and run `ascend-dmi -dg -i hbm`. If "
+        "errors come back, have the card replaced.",
+    ),
+    "ecc/isolated": Advice(
+        "None by itself, as the pages were taken out of use; a device that lost data tends to do so again.",
+        "Keep an eye on it (`ascendctl diff`); run `ascend-dmi -dg -i hbm` when the host is free.",
+    ),
+    "ecc/single-bit": Advice(
+        "None by itself, as each was corrected; many may announce errors that cannot be.",
+        "Keep an eye on it (`ascendctl diff`); run `ascend-dmi -dg -i hbm` when the host is free.",
+    ),
+    "hccs-errors/errors": Advice(
+        "Collectives inside the host are slowed down; a link that gets worse ends jobs (EI0012).",
+        f"Power-cycle the server and look again under load. {_BOARD_FAULT}",
+    ),
+    "hccs-errors/retries": Advice(
+        "Collectives inside the host are slowed down while packets are sent again.",
+        f"{_DIFF}: if the count grows, power-cycle the server. {_BOARD_FAULT}",
+    ),
+    "npu-processes/held": Advice(
+        "A new job cannot open the device (EJ0001), finds its port taken (EI0019) or too little memory "
+        "(EI0011).",
+        "See what it is (`ps -fp PID` on the host) and end it, or wait for its job.",
+    ),
+    "hbm-use/held": Advice(
+        "Engines find too little memory at start; HCCL cannot create its buffers (EI0007, EI0011).",
+        "Look for containers that still use the device; if none does, reset the device or restart the host.",
+    ),
+}
+
+_HOST_DEEP = {
+    "open-files/low": Advice(
+        "Ranks cannot connect while they gather: negotiation times out (EI0015); engines refuse requests.",
+        "Raise it in /etc/security/limits.d (`* - nofile 65535`), for services with LimitNOFILE=, for "
+        "containers with `--ulimit nofile=65535`.",
+    ),
+    "huge-pages/few": Advice(
+        "What keeps its memory in huge pages, such as a pool of KV cache, gets too little and stops.",
+        "Set vm.nr_hugepages with sysctl and keep it in /etc/sysctl.d; or correct huge-pages-min in the "
+        "inventory.",
+    ),
+    "time-service/not-synchronized": Advice(
+        "Logs of several hosts cannot be put in order, so that the first fault cannot be told.",
+        "Set up chrony or systemd-timesyncd with servers that the host can reach.",
+    ),
+}
+
 _CONF = {
     "hccn-conf/missing": Advice(
         "Port addresses are lost at the next restart. In a container without it vLLM gives garbage answers "
@@ -448,6 +563,9 @@ ADVICE: dict[str, Advice] = {
     **_TOOLS,
     **_NPUS,
     **_PORTS,
+    **_PORTS_DEEP,
+    **_DEVICES_DEEP,
+    **_HOST_DEEP,
     **_CONF,
     **_SCALE_UP,
 }

@@ -12,6 +12,27 @@ from ascendctl.checks.engine import run_checks
 from ascendctl.results import CellKey, Result, Subject, SubjectKind, host_subject
 
 TODAY = dt.date(2026, 3, 10)
+OPTICAL = f.OpticalFacts(
+    present=True,
+    temperature_c=47.0,
+    voltage_mv=3262.9,
+    tx_power_mw=(1.4, 1.4, 1.4, 1.5),
+    rx_power_mw=(1.0, 1.0, 0.9, 1.0),
+    host_snr_db=(None, None, None, None),
+    media_snr_db=(23.1, 22.6, 22.2, 23.3),
+    temperature_high_c=70.0,
+    temperature_low_c=0.0,
+    voltage_high_mv=3465.0,
+    voltage_low_mv=3135.0,
+    tx_power_high_mw=3.5481,
+    tx_power_low_mw=0.2818,
+    rx_power_high_mw=3.5481,
+    rx_power_low_mw=0.1445,
+    tx_los_flags=0,
+    rx_los_flags=0,
+    tx_lol_flags=0,
+    rx_lol_flags=0,
+)
 Change = Callable[[f.HostFacts], f.HostFacts]
 
 
@@ -52,7 +73,7 @@ def a2(name: str = "node01", devices: int = 8, number: int = 1) -> f.HostFacts:
             gateway=ok(f.GatewayFacts("10.8.0.1", "eth0")),
             netdetect=ok(f.NetdetectFacts("10.8.0.1")),
             vnic=ok(f.VnicFacts(f.LinkStatus.UP, f"192.168.2.{199 - phy}", "255.255.255.0")),
-            hccs=ok(f.HccsFacts("OK", (4,) * 7, ("1111",) * 7, (224,) * 7)),
+            hccs=ok(f.HccsFacts("OK", (4,) * 7, ("1111",) * 7, (224,) * 7, _NO_HCCS_ERRORS)),
             spod=UNSUPPORTED,
             **_port(),
         )
@@ -89,7 +110,7 @@ def a3(name: str = "node01", npus: int = 8, server: int | None = 7, roce: bool =
                 gateway=ok(f.GatewayFacts(f"10.{30 + die}.0.1", "eth0")) if roce else NO_DATA,
                 netdetect=ok(f.NetdetectFacts(f"10.{30 + die}.0.1")) if roce else NO_DATA,
                 vnic=ok(f.VnicFacts(f.LinkStatus.UP, f"192.{octet}.{2 + die}.{199 - phy}", "255.0.0.0")),
-                hccs=ok(f.HccsFacts("OK", (4,) * 7, ("1111",) * 7, (224,) * 7)),
+                hccs=ok(f.HccsFacts("OK", (4,) * 7, ("1111",) * 7, (224,) * 7, _NO_HCCS_ERRORS)),
                 spod=ok(f.SpodFacts(*identity) if identity else f.SpodFacts(*[0xFFFFFFFF] * 4)),
                 **_port(),
             )
@@ -176,6 +197,27 @@ def at(check: str, host: f.HostFacts | str = "node01", phy: int | None = None) -
     return CellKey(check, subject)
 
 
+_NO_HCCS_ERRORS = {"retry_count": (0,) * 7, "error_count": (0,) * 7}
+_STAT = (
+    "mac_tx_bad_pkt_num",
+    "mac_rx_bad_pkt_num",
+    "mac_rx_fcs_err_pkt_num",
+    "roce_rx_err_pkt_num",
+    "roce_tx_err_pkt_num",
+    "roce_verification_err_num",
+    "roce_qp_status_err_num",
+    "roce_unexpected_ack_num",
+    "roce_out_of_order_num",
+    "roce_new_pkt_rty_num",
+    "mac_rx_total_pkt_num",
+)
+_ECC = tuple(
+    f"HBM {bits} Bit {kind}"
+    for kind in ("Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count")
+    for bits in ("Single", "Double")
+)
+
+
 def _port() -> dict[str, Any]:
     return {
         "link": ok(f.LinkFacts(f.LinkStatus.UP)),
@@ -183,6 +225,15 @@ def _port() -> dict[str, Any]:
         "lldp": ok(f.LldpFacts("MAC: 02:00:00:00:00:01", "Ifname: 400GE1/0/1", "leaf-1", None)),
         "tls": ok(f.TlsFacts(0)),
         "health": ok(f.HealthFacts(f.NpuHealth.OK, (), ())),
+        "optical": ok(OPTICAL),
+        "link_stat": ok(f.LinkStatFacts(2, 1, ())),
+        "stat": ok(f.CounterFacts(dict.fromkeys(_STAT, 0))),
+        "hw_stats": ok(f.CounterFacts({"pd_alloc": 12, "aeqe": 3})),
+        "speed": ok(f.SpeedFacts(200_000)),
+        "duplex": ok(f.DuplexFacts(f.Duplex.FULL)),
+        "mtu": ok(f.MtuFacts(4200)),
+        "fec": ok(f.FecFacts("rs")),
+        "ecc": ok(f.CounterFacts(dict.fromkeys(_ECC, 0))),
     }
 
 
@@ -220,7 +271,12 @@ def _host(
         topo=ok(topo),
         hccn_conf=ok(f.HccnConfFacts(conf)),
         system=f.SystemFacts(
-            driver_version=ok("25.2.0"), firmware_version=ok("7.7.0.1"), cann_version=NO_DATA
+            driver_version=ok("25.2.0"),
+            firmware_version=ok("7.7.0.1"),
+            cann_version=NO_DATA,
+            open_files_limit=ok(65535),
+            memory=ok(f.MemoryFacts(1 << 30, 1 << 29, 0, 0, 2048)),
+            time_service=ok(f.TimeServiceFacts(enabled=True, synchronized=True)),
         ),
         devices=devices,
     )

@@ -628,11 +628,28 @@ BAD_PORT = {
 
 
 def test_a_link_that_is_down_explains_what_else_is_wrong_with_its_port() -> None:
-    host = made(A2, device(3, link=DOWN, **BAD_PORT))
+    dark = module(rx_power_mw=(0.0,) * 4, rx_los_flags=0xF)
+    host = made(A2, device(3, link=DOWN, **{**BAD_PORT, "optical": dark}))
     cells = deep(host)
+    assert cells[at("link", host, 3)].status is FAIL
     for check in PORT_CHECKS:
         cell = cells[at(check, host, 3)]
         assert (cell.status, cell.caused_by) == (SKIPPED, at("link", host, 3)), cell
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [NO_DATA, module(rx_power_mw=(0.0,) * 4, tx_power_mw=(0.0,) * 4), module(temperature_c=90.0)],
+    ids=["no module", "sends no light", "hot"],
+)
+def test_a_broken_module_explains_the_link_that_is_down(broken: f.Reading[f.OpticalFacts]) -> None:
+    host = made(A2, device(3, link=DOWN, **{**BAD_PORT, "optical": broken}))
+    cells = deep(host)
+    assert cells[at("optical", host, 3)].status is FAIL
+    for check in ("link", *PORT_CHECKS):
+        cell = cells[at(check, host, 3)]
+        if check != "optical":
+            assert (cell.status, cell.caused_by) == (SKIPPED, at("optical", host, 3)), cell
 
 
 def test_ports_that_carry_no_roce_are_not_judged() -> None:

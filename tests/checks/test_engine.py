@@ -72,6 +72,10 @@ ALL_READINGS = [
 
 HCCN_READINGS = ("link", "net_health", "ip", "netdetect", "gateway", "lldp", "vnic", "tls")
 NO_CHIPS = ok(f.MappingFacts(()))
+CHECKS_OF = {
+    f.Profile.STANDARD: [check.id for check in HOST_CHECKS if check.profile is f.Profile.STANDARD],
+    f.Profile.DEEP: [check.id for check in HOST_CHECKS],
+}
 
 
 def all_readings(reading: f.Reading[Any], *names: str) -> dict[str, f.Reading[Any]]:
@@ -88,12 +92,15 @@ def without_devices(host: f.HostFacts, mapping: f.Reading[Any], others: f.Readin
 REACH = [status for status in ReachStatus if status is not ReachStatus.REACHED]
 
 
+@pytest.mark.parametrize("profile", f.Profile)
 @pytest.mark.parametrize("status", REACH)
-def test_a_host_never_reached_has_every_cell_and_no_green_one(status: ReachStatus) -> None:
+def test_a_host_never_reached_has_every_cell_and_no_green_one(
+    status: ReachStatus, profile: f.Profile
+) -> None:
     good, lost = a2("node01"), unreached("node02", status, detail="what happened")
-    cells = judge(good, lost)
+    cells = judge(good, lost, profile=profile)
     mine = {key: cell for key, cell in cells.items() if key.subject.host == "node02"}
-    assert {key.check for key in mine} == {check.id for check in HOST_CHECKS}
+    assert {key.check for key in mine} == set(CHECKS_OF[profile])
     reachable = mine.pop(at("reachable", "node02"))
     assert reachable.status is Status.UNKNOWN
     assert reachable.remedy
@@ -139,13 +146,14 @@ def test_a_jump_host_that_answers_itself_explains_nothing() -> None:
     assert cells[at("tools", "node01")].caused_by == at("reachable", "node01")
 
 
+@pytest.mark.parametrize("profile", f.Profile)
 @pytest.mark.parametrize("kind", [f.Accelerator.NVIDIA, f.Accelerator.CPU])
-def test_on_other_hosts_ascend_checks_do_not_apply(kind: f.Accelerator) -> None:
+def test_on_other_hosts_ascend_checks_do_not_apply(kind: f.Accelerator, profile: f.Profile) -> None:
     host = replace(unreached("node01"), reach=f.Reach(ReachStatus.REACHED), accelerator=kind)
-    cells = judge(host)
+    cells = judge(host, profile=profile)
     assert cells.pop(at("reachable")).status is Status.PASS
     assert {cell.status for cell in cells.values()} == {Status.NOT_APPLICABLE}
-    assert len(cells) == len(HOST_CHECKS) - 1
+    assert len(cells) == len(CHECKS_OF[profile]) - 1
     assert all(kind.value.upper() in cell.message for cell in cells.values())
 
 
@@ -571,7 +579,28 @@ def test_stable_ids() -> None:
         "vnic",
         "spod-info",
         "tls",
+        "optical",
+        "link-flaps",
+        "port-errors",
+        "speed",
+        "mtu",
+        "fec",
+        "ecc",
+        "hccs-errors",
+        "npu-processes",
+        "hbm-use",
+        "open-files",
+        "huge-pages",
+        "time-service",
     }
+
+
+def test_a_check_is_of_the_profile_that_asks_its_commands() -> None:
+    for check in HOST_CHECKS:
+        asked = [COMMANDS[command].profile for command in check.commands]
+        assert check.profile is f.Profile.DEEP or f.Profile.DEEP not in asked, check.id
+    deep = {name for name, command in COMMANDS.items() if command.profile is f.Profile.DEEP}
+    assert deep == {name for check in HOST_CHECKS for name in check.commands} & deep
 
 
 @pytest.mark.parametrize("check", HOST_CHECKS, ids=lambda check: check.id)

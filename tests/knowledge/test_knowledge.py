@@ -16,6 +16,7 @@ from ascendctl.cli import explain as explain_cli
 from ascendctl.cli.exits import Refused
 from ascendctl.facts import NetHealth, ReachStatus, ReadingStatus
 from ascendctl.knowledge import ADVICE, CODES, advice, explain
+from ascendctl.knowledge.thresholds import default_text, thresholds_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 CODE = re.compile(r"\bE[IJ]\d{4}\b")
@@ -89,6 +90,16 @@ def test_explain_names_the_command_and_a_code_its_causes(app: typer.Typer) -> No
     assert re.search(r"^Found by\s+tls", text, re.MULTILINE)
 
 
+def test_explain_tells_the_profile_and_the_thresholds_of_a_check(app: typer.Typer) -> None:
+    text = run(app, "explain", "optical", columns=300)
+    for one in thresholds_of("optical"):
+        assert f"{one.name}: {one.meaning} Default: {default_text(one)}." in text
+    assert re.search(r"^Profile\s+deep", text, re.MULTILINE)
+    assert re.search(r"Default: 5 times \(a choice of ours", run(app, "explain", "link-flaps", columns=300))
+    standard = run(app, "explain", "link")
+    assert "Threshold" not in standard and "Profile" not in standard
+
+
 @pytest.mark.parametrize(("topic", "near"), [("lnk", "link"), ("EI006", "EI0006"), ("hccnconf", "hccn-conf")])
 def test_an_unknown_topic_is_refused_with_what_was_meant(app: typer.Typer, topic: str, near: str) -> None:
     with pytest.raises(Refused) as caught:
@@ -105,6 +116,9 @@ def test_checks_as_table_and_json(app: typer.Typer) -> None:
     assert all(f"\n{check} " in f"\n{table}" for check in BY_ID)
     link = next(entry for entry in listed if entry["id"] == "link")
     assert link["commands"] == ["hccn_tool -i {phy} -link -g"]
+    assert (link["profile"], link["thresholds"]) == ("standard", [])
+    speed = next(entry for entry in listed if entry["id"] == "speed")
+    assert (speed["profile"], speed["thresholds"]) == ("deep", ["port-speed-min-mbps"])
 
 
 def test_the_docs_are_what_the_docstrings_say(app: typer.Typer) -> None:
