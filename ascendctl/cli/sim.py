@@ -89,6 +89,7 @@ def faults() -> None:
     devices = {
         DeviceUse.NEEDED: "DEVICE; all without one",
         DeviceUse.OPTIONAL: "DEVICE or host",
+        DeviceUse.ONE: "DEVICE",
         DeviceUse.NONE: "host",
     }
     width = max(len(kind.name) for kind in KINDS)

@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 from ascendctl.sim.render import RenderedHost, render_cluster
-from ascendctl.sim.server import USER, Counts, Listening, SshServer
+from ascendctl.sim.server import USER, Counts, Listening, SshServer, highest_open_files_limit
 from ascendctl.sim.spec import Spec
+
+WANTED_OPEN_FILES = 65_535  # what vLLM asks for when it starts
 
 
 class SimCluster:
@@ -124,7 +126,11 @@ class SimCluster:
         }
         if not self._one_address:
             ssh["port"] = self.listening[0].port
-        defaults = {"ssh": ssh, "privilege": "root", "generation": self.spec.generation}
+        defaults: dict[str, Any] = {"ssh": ssh, "privilege": "root", "generation": self.spec.generation}
+        # A limit that this machine lets no process reach would make every simulated host a finding.
+        highest = highest_open_files_limit()
+        if highest < WANTED_OPEN_FILES:
+            defaults["thresholds"] = {"open-files-min": highest}
         hosts: list[dict[str, Any]] = []
         for each in self.listening:
             host: dict[str, Any] = {"name": each.host.name, "address": each.address}

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ascendctl.sim import counters, network_faults, optical
+from ascendctl.sim.healthy import Layout, build
+from ascendctl.sim.kinds import BETWEEN_HOSTS
 from ascendctl.sim.model import (
     NOT_IN_A_SUPER_POD,
     Cluster,
@@ -16,9 +19,10 @@ from ascendctl.sim.model import (
     HealthError,
     Host,
     Misbehaviour,
-    build,
+    Process,
     hccn_conf_of,
-    vnic_outside_super_pod,
+    with_port,
+    with_super_pod,
 )
 from ascendctl.sim.spec import Fault, Spec
 
@@ -28,17 +32,43 @@ DEFAULT_COMMAND_OF_DEVICE = "hccn_tool -link"
 
 def cluster_of(spec: Spec) -> Cluster:
     """The cluster a spec describes, faults and all; the same spec gives the same cluster."""
-    cluster = build(spec.generation, spec.host_names, spec.seed, spec.latency)
+    layout = Layout(
+        spec.hosts_per_leaf,
+        spec.leaf_per_rail,
+        spec.hosts_per_segment,
+        spec.hosts_per_super_pod,
+        spec.roce == "used",
+    )
+    cluster = build(spec.generation, spec.host_names, spec.seed, spec.latency, layout, spec.background_loss)
     hosts = {host.name: host for host in cluster.hosts}
     for fault in _in_order(spec.faults):
-        for name in fault.hosts:
-            hosts[name] = _break(hosts[name], fault)
-    return replace(cluster, hosts=tuple(hosts.values()))
+        if fault.kind in network_faults.ON_TWO_DEVICES:
+            hosts.update(network_faults.ON_TWO_DEVICES[fault.kind](hosts, fault))
+        elif fault.kind not in network_faults.OF_SWITCHES:
+            for name in fault.hosts:
+                hosts[name] = _break(hosts[name], fault)
+    switches = network_faults.switches(hosts, spec.faults)
+    broken = replace(cluster, hosts=tuple(hosts.values()), switches=switches)
+    if any(fault.kind in _BETWEEN_HOSTS for fault in spec.faults):
+        return network_faults.with_detect_pings_lost(broken)
+    return broken
+
+
+_BETWEEN_HOSTS = {kind.name for kind in BETWEEN_HOSTS}
 
 
 def _in_order(faults: tuple[Fault, ...]) -> list[Fault]:
-    """What rewrites hccn.conf from the live values comes before what makes it stale or absent."""
-    return sorted(faults, key=lambda fault: fault.kind.startswith("hccn-conf"))
+    """Two devices' cables and ids are exchanged and copied before either is changed on its own.
+
+    What rewrites hccn.conf from the live values comes before what makes it stale or absent.
+    """
+
+    def rank(fault: Fault) -> int:
+        if fault.kind in network_faults.ON_TWO_DEVICES:
+            return 0
+        return 2 if fault.kind.startswith("hccn-conf") else 1
+
+    return sorted(faults, key=rank)
 
 
 def _break(host: Host, fault: Fault) -> Host:
@@ -58,17 +88,17 @@ def _break_dies(host: Host, fault: Fault) -> Host:
 # --- one die --------------------------------------------------------------------------------------
 
 
-def _port(die: Die, **changes: object) -> Die:
-    return replace(die, port=replace(die.port, **changes))  # type: ignore[arg-type]
-
-
 def _link_down(die: Die, fault: Fault) -> Die:
-    return _port(die, link_up=False, down_count=die.port.down_count + 1)
+    return with_port(die, link_up=False, link_history=die.port.link_history.lost())
+
+
+def _link_flaps(die: Die, fault: Fault) -> Die:
+    return with_port(die, link_history=die.port.link_history.flapped(_count(fault)))
 
 
 def _ip_missing(die: Die, fault: Fault) -> Die:
     """Without an address there is no route either, and the detect ping finds no way out."""
-    return _port(die, address=None, netmask=None, gateway=None, net_health="Socket fail")
+    return with_port(die, address=None, netmask=None, gateway=None, net_health="Socket fail")
 
 
 def _npu_health(die: Die, fault: Fault) -> Die:
@@ -87,20 +117,85 @@ def _hccs_lanes(die: Die, fault: Fault) -> Die:
 
 
 def _spod_invalid(die: Die, fault: Fault) -> Die:
-    return replace(die, super_pod=NOT_IN_A_SUPER_POD, vnic=vnic_outside_super_pod(die))
+    return with_super_pod(die, NOT_IN_A_SUPER_POD)
 
+
+def _optical_absent(die: Die, fault: Fault) -> Die:
+    return with_port(die, optical=optical.ABSENT if fault.effective_value == "table" else None)
+
+
+def _optical_rx_low(die: Die, fault: Fault) -> Die:
+    """A lane without any light has lost its signal, which the module flags."""
+    module = die.port.optical
+    if module is None or not module.measured:
+        return die
+    power_mw = float(fault.effective_value or 0)
+    lanes = list(module.lanes)
+    lanes[_DIM_LANE] = replace(lanes[_DIM_LANE], rx_power_mw=power_mw)
+    lost = 0 if power_mw else 1 << _DIM_LANE
+    return with_port(die, optical=replace(module, lanes=tuple(lanes), rx_los=module.rx_los | lost))
+
+
+def _port_errors(die: Die, fault: Fault) -> Die:
+    return with_port(die, statistics=counters.damaged_packets(die.port.statistics, _count(fault)))
+
+
+def _ecc_errors(die: Die, fault: Fault) -> Die:
+    """A page with such an error is taken out of use at the next start."""
+    count = _count(fault)
+    hbm = replace(die.ecc.hbm, double=count, double_total=count)
+    return replace(die, ecc=replace(die.ecc, hbm=hbm, next_isolated=(0, count)))
+
+
+def _hccs_errors(die: Die, fault: Fault) -> Die:
+    counted = (_count(fault), *die.hccs.errors[1:])
+    return replace(die, hccs=replace(die.hccs, retries=counted, errors=counted))
+
+
+def _npu_process(die: Die, fault: Fault) -> Die:
+    process = Process(_FIRST_STRANGER_PID + die.phy_id, "python3", _count(fault))
+    held_mib = min(die.hbm_total_mib, die.hbm_used_mib + process.memory_mib)
+    return replace(die, processes=(*die.processes, process), hbm_used_mib=held_mib)
+
+
+def _hbm_in_use(die: Die, fault: Fault) -> Die:
+    return replace(die, hbm_used_mib=die.hbm_total_mib * _count(fault) // 100)
+
+
+def _count(fault: Fault) -> int:
+    return int(fault.effective_value or 0)
+
+
+_DIM_LANE = 1
+_FIRST_STRANGER_PID = 214_600
 
 _ON_DIES: dict[str, Callable[[Die, Fault], Die]] = {
     "link-down": _link_down,
-    "net-health": lambda die, fault: _port(die, net_health=fault.effective_value),
-    "no-lldp": lambda die, fault: _port(die, neighbour=None),
-    "tls-unreadable": lambda die, fault: _port(die, tls_switch=None),
+    "net-health": lambda die, fault: with_port(die, net_health=fault.effective_value),
+    "no-lldp": lambda die, fault: with_port(die, neighbour=None),
+    "tls-unreadable": lambda die, fault: with_port(die, tls_switch=None),
     "ip-missing": _ip_missing,
-    "wrong-netmask": lambda die, fault: _port(die, netmask=fault.effective_value),
-    "gateway-outside": lambda die, fault: _port(die, gateway=fault.effective_value),
+    "wrong-netmask": lambda die, fault: with_port(die, netmask=fault.effective_value),
+    "gateway-outside": lambda die, fault: with_port(die, gateway=fault.effective_value),
     "npu-health": _npu_health,
     "hccs-lanes": _hccs_lanes,
     "spod-invalid": _spod_invalid,
+    "optical-absent": _optical_absent,
+    "optical-rx-low": _optical_rx_low,
+    "link-flaps": lambda die, fault: with_port(
+        die, link_history=die.port.link_history.flapped(_count(fault))
+    ),
+    "port-errors": _port_errors,
+    "half-speed": lambda die, fault: with_port(die, speed_mbps=_count(fault)),
+    "half-duplex": lambda die, fault: with_port(die, duplex="Half"),
+    "mtu": lambda die, fault: with_port(die, mtu=_count(fault)),
+    "fec": lambda die, fault: with_port(die, fec=f"{fault.effective_value} FEC mode"),
+    "ecc-errors": _ecc_errors,
+    "hccs-errors": _hccs_errors,
+    "npu-process": _npu_process,
+    "hbm-in-use": _hbm_in_use,
+    "npu-model": lambda die, fault: replace(die, name=fault.effective_value or die.name),
+    **network_faults.ON_DIES,
 }
 
 _ALSO_IN_HCCN_CONF = {"ip-missing", "wrong-netmask", "gateway-outside"}
@@ -117,7 +212,7 @@ def _npu_missing(host: Host, fault: Fault) -> Host:
 
 def _hccn_conf_stale(host: Host, fault: Fault) -> Host:
     def stale(die: Die) -> Die:
-        return _port(die, address=fault.effective_value) if fault.device in (None, die.phy_id) else die
+        return with_port(die, address=fault.effective_value) if fault.device in (None, die.phy_id) else die
 
     return replace(host, hccn_conf=hccn_conf_of(tuple(stale(die) for die in host.dies)))
 
@@ -166,4 +261,12 @@ _ON_HOST: dict[str, Callable[[Host, Fault], Host]] = {
     "garbage-output": _misbehave,
     "truncated-output": _misbehave,
     "busy": _misbehave,
+    "open-files": lambda host, fault: replace(host, open_files_limit=_count(fault)),
+    "no-huge-pages": lambda host, fault: replace(host, huge_pages=0),
+    "time-unsynchronized": lambda host, fault: replace(host, clock_synchronized=False),
+    "driver-version": lambda host, fault: replace(host, driver_version=fault.effective_value or ""),
+    "firmware-version": lambda host, fault: replace(host, firmware_version=fault.effective_value or ""),
+    "cann-version": lambda host, fault: replace(host, cann_version=fault.effective_value or ""),
+    "clock-skew": lambda host, fault: replace(host, clock_offset_s=float(fault.effective_value or 0)),
+    **network_faults.ON_HOST,
 }

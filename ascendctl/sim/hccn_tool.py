@@ -10,8 +10,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 
+from ascendctl.sim import counters, optical
 from ascendctl.sim.answer import Answer, saying
-from ascendctl.sim.model import Cluster, Die, HccsPacket, Host, Neighbour, Port
+from ascendctl.sim.model import Cluster, Die, Host, Neighbour, Port
+from ascendctl.sim.ping_text import hccs_text, roce_text
 
 LLDP_TEXT_LIMIT_BYTES = 1999
 PING_PACKETS = 3
@@ -141,16 +143,15 @@ def _lldp_text(neighbour: Neighbour) -> str:
     return "\n".join(name if value is None else f"{name}\n\t{value}" for name, value in sections)
 
 
+def _optical(host: Host, die: Die) -> Answer:
+    """Without a module: the text for that, on stdout; ``optical.ABSENT`` is the other form of saying so."""
+    if die.port.optical is None:
+        return refusal("no-module")
+    return saying(optical.text(die.port.optical))
+
+
 def _link_stat(host: Host, die: Die) -> Answer:
-    port, prefix = die.port, f"[devid {die.phy_id}]"
-    lines = [
-        f"current time        : {port.link_time}",
-        f"link up count       : {port.up_count}",
-        f"link down count     : {port.down_count}",
-        "link change records :" + ("" if port.link_changes else " NA"),
-        *(f"    {change.time}    LINK {_up(change.up)}" for change in port.link_changes),
-    ]
-    return saying("\n".join(prefix + line for line in lines))
+    return saying(counters.history_text(host.link_stat_label, die.phy_id, die.port.link_history))
 
 
 def _speed(host: Host, die: Die) -> Answer:
@@ -206,7 +207,7 @@ def _status(host: Host, die: Die) -> Answer:
         f"{indent}Advertised auto-negotiation: No",
         f"{indent}Advertised FEC modes: None       RS",
         f"{indent}Speed: {f'{die.port.speed_mbps}Mb/s' if up else 'Unknown!'}",
-        f"{indent}Duplex: {'Full' if up else 'Unknown! (255)'}",
+        f"{indent}Duplex: {die.port.duplex if up else 'Unknown! (255)'}",
         f"{indent}Auto-negotiation: off",
         f"{indent}Port: Direct Attach Copper",
         f"{indent}PHYAD: 0",
@@ -236,35 +237,11 @@ _LINK_MODES = (
 
 
 def _statistics(host: Host, die: Die) -> Answer:
-    return saying("\n".join(["packet statistics:", *(f"{key}:0" for key in _STATISTICS)]))
+    return saying(counters.statistics_text(die.port.statistics))
 
 
-def _directions(*names: str) -> tuple[str, ...]:
-    return tuple(f"mac_{way}_{name}" for way in ("tx", "rx") for name in names)
-
-
-_STATISTICS = (
-    *_directions("mac_pause_num"),
-    *_directions("pfc_pkt_num", *(f"pfc_pri{priority}_pkt_num" for priority in range(8))),
-    *_directions("total_pkt_num", "total_oct_num", "bad_pkt_num", "bad_oct_num"),
-    "mac_rx_fcs_err_pkt_num",
-    *(f"roce_{way}_{kind}_pkt_num" for way in ("rx", "tx") for kind in ("rc", "all", "err")),
-    "roce_cqe_num",
-    "roce_rx_cnp_pkt_num",
-    "roce_tx_cnp_pkt_num",
-    *(
-        f"roce_{event}_num"
-        for event in (
-            "unexpected_ack",
-            "out_of_order",
-            "verification_err",
-            "qp_status_err",
-            "new_pkt_rty",
-            "ecn_db",
-        )
-    ),
-    *(f"nic_{way}_all_{unit}_num" for way in ("tx", "rx") for unit in ("pkg", "oct")),
-)
+def _rdma_statistics(host: Host, die: Die) -> Answer:
+    return saying(counters.rdma_text(die.phy_id, die.port.rdma_statistics))
 
 
 def _up(up: bool) -> str:
@@ -291,9 +268,11 @@ _GETTERS: dict[str, Callable[[Host, Die], Answer]] = {
     "-route": _route,
     "-status": _status,
     "-stat": _statistics,
+    "-hw_stats": _rdma_statistics,
+    "-optical": _optical,
     "-mac": _port_line(lambda port: f"mac addr: {port.mac}"),
     "-mtu": _port_line(lambda port: f"mtu:{port.mtu}"),
-    "-duplex": _port_line(lambda port: "Duplex: Full" if port.link_up else "Duplex: Unknown!"),
+    "-duplex": _port_line(lambda port: f"Duplex: {port.duplex if port.link_up else 'Unknown!'}"),
     "-fec": _port_line(lambda port: f"fec mode: {port.fec}"),
     "-udp": _port_line(lambda port: "udp_port:Unknown\nstatus:auto"),
     "-bandwidth": _port_line(
@@ -312,29 +291,19 @@ def _set_tls(die: Die, rest: tuple[str, ...]) -> Answer:
 
 
 def _ping(host: Host, die: Die, rest: tuple[str, ...], network: Cluster) -> Answer:
-    """A single lost packet already makes the tool exit 1, with its text complete on stdout."""
-    address = _address(rest)
-    if address is None:
+    """A single lost packet already makes the tool exit 1, with its text complete on stdout.
+
+    It always sends as many packets; ``pkt`` is their size.
+    """
+    address, size = _address(rest), rest[2:]
+    if address is None or (size and (len(size) != 2 or size[0] != "pkt" or not size[1].isdecimal())):
         return refusal("tool-failed")
     times_ms = network.roce_ping(die, address, PING_PACKETS)
-    lines = [f"device {die.phy_id} PING {address}"]
-    for number, time_ms in enumerate(times_ms):
-        lost = time_ms is None
-        lines.append(f"recv time out seq={number}" if lost else f"recv seq={number},time={time_ms:.6f}ms")
-    lines.append(_tally(times_ms.count(None), len(times_ms), "packet"))
-    plain = saying("\n".join(lines))
+    text = roce_text(die.phy_id, address, times_ms).encode()
     if None not in times_ms:
-        return plain
+        return Answer(text)
     failed = refusal("device-failed")
-    return Answer(plain.stdout, failed.stderr, failed.exit_code)
-
-
-_HCCS_OUTCOMES = {
-    "success": "This pkt ping success!",
-    "no-reply": "This pkt check recv msg fail!",
-    "send-failed": "This pkt send fail!",
-    "not-sent": "This pkt ping not start to send!",
-}
+    return Answer(text, failed.stderr, failed.exit_code)
 
 
 def _hccs_ping(host: Host, die: Die, rest: tuple[str, ...], network: Cluster) -> Answer:
@@ -349,37 +318,7 @@ def _hccs_ping(host: Host, die: Die, rest: tuple[str, ...], network: Cluster) ->
     if address is None or options is None:
         return refusal("tool-failed")
     packets = network.hccs_ping(die, address, options.get("cnt", PING_PACKETS))
-    lines = [f"device {die.phy_id} PING {address}", ""]
-    for number, packet in enumerate(packets):
-        time = _microseconds(packet.time_ns)
-        lines += [
-            _HCCS_OUTCOMES[packet.outcome],
-            f"recv seq {number}, time = {time}, L1 plane check result = 0x0",
-            "",
-        ]
-    lines.append(_tally(sum(packet.outcome != "success" for packet in packets), len(packets), "packets"))
-    lines += _hccs_summary(packets)
-    return saying("\n".join(lines))
-
-
-def _hccs_summary(packets: Sequence[HccsPacket]) -> list[str]:
-    times = sorted(packet.time_ns for packet in packets if packet.outcome == "success") or [0]
-    rank_95 = -(-len(times) * 95 // 100) - 1
-    figures = (
-        ("max", times[-1]),
-        ("min", times[0]),
-        ("average", sum(times) // len(times)),
-        ("TP95", times[rank_95]),
-    )
-    return [f"{name} time {_microseconds(time_ns)}" for name, time_ns in figures]
-
-
-def _microseconds(time_ns: int) -> str:
-    return f"{time_ns // 1000}.{time_ns % 1000:03d}us"
-
-
-def _tally(lost: int, sent: int, noun: str) -> str:
-    return f"{sent} packets transmitted, {sent - lost} received, {100 * lost / sent:.2f}% {noun} loss"
+    return Answer(hccs_text(die.phy_id, address, packets).encode())
 
 
 def _address(rest: tuple[str, ...]) -> str | None:

@@ -1,21 +1,20 @@
 """The state of a simulated cluster: hosts, dies, ports and the network between them.
 
-Everything is a frozen value; `build` gives a healthy cluster, `ascendctl.sim.faults` breaks it. The
-rules that hold in it (addresses, super pod ids, vNIC) are this module's own reading of the vendor's
-documents, on purpose shared with nothing else in the project.
+Everything is a frozen value; `ascendctl.sim.healthy` builds a cluster, `ascendctl.sim.faults` breaks it.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from ascendctl.sim import counters
+from ascendctl.sim.counters import LinkHistory
+from ascendctl.sim.network import NO_LOSS, HccsPacket, Loss, Network, Switch
+from ascendctl.sim.optical import Optical
+
 INVALID_ID = 0xFFFFFFFF
-SERVERS_PER_SUPER_POD = 48
-SUPER_POD_SIZE = 384
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,13 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class LinkChange:
-    time: str
-    up: bool
-
-
-@dataclass(frozen=True)
 class Port:
-    """One RoCE port. None = not set, not heard, not readable.
+    """One RoCE port. None = not set, not heard, not readable; ``optical`` None = no module, as the tool says.
 
     ``net_health`` is the word it would show with its link up; `shown_net_health` follows the link.
+    ``statistics`` and ``rdma_statistics`` are counters by the tool's names; one that is missing is 0.
+    ``leaf`` and ``wire``: where the cable leads, whatever is heard or set: the leaf switch and the segment
+    of its port (``10.20.1.0/24``).
     """
 
     link_up: bool = True
@@ -49,17 +45,21 @@ class Port:
     gateway: str | None = None
     netdetect: str | None = None
     neighbour: Neighbour | None = None
+    leaf: str | None = None
+    wire: str | None = None
+    loss: Loss = NO_LOSS
     tls_switch: int | None = 0
     tls_preset: int = 1
     mac: str = "02:00:00:00:00:00"
     mtu: int = 4200
     speed_mbps: int = 200_000
+    duplex: str = "Full"
     fec: str = "auto FEC mode"
     pfc_enabled: tuple[int, ...] = (0, 0, 0, 0, 1, 0, 0, 0)
-    link_time: str = "Mon Jan  5 08:00:00 2026"
-    up_count: int = 1
-    down_count: int = 0
-    link_changes: tuple[LinkChange, ...] = ()
+    optical: Optical | None = field(default_factory=Optical)
+    link_history: LinkHistory = field(default_factory=LinkHistory)
+    statistics: Mapping[str, int] = field(default_factory=dict)
+    rdma_statistics: Mapping[str, int] = field(default_factory=lambda: counters.IDLE_RDMA)
     arp: tuple[tuple[str, str], ...] = ()  # (address, mac)
 
     @property
@@ -87,10 +87,33 @@ class Hccs:
     speeds: tuple[int, ...] = (224,) * 7
     sent_packets: tuple[int, ...] | None = None
     received_packets: tuple[int, ...] | None = None
+    retries: tuple[int, ...] = (0,) * 7
+    errors: tuple[int, ...] = (0,) * 7
 
     @property
     def healthy(self) -> bool:
         return all("1" in lanes for lanes in self.lanes)
+
+
+@dataclass(frozen=True)
+class EccCounts:
+    """Errors of one memory, of one bit (corrected) and of two: since the start, in its life, and pages."""
+
+    single: int = 0
+    double: int = 0
+    single_total: int = 0
+    double_total: int = 0
+    single_isolated: int = 0
+    double_isolated: int = 0
+
+
+@dataclass(frozen=True)
+class Ecc:
+    """``ddr`` None = has none, as A2 and A3. ``next_isolated``: pages out of use from the next start on."""
+
+    hbm: EccCounts = EccCounts()
+    ddr: EccCounts | None = None
+    next_isolated: tuple[int, int] | None = (0, 0)  # single, double; None leaves the lines out
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,7 @@ class HealthError:
 class Die:
     """One device: one die, one rank, one physical id. ``super_pod`` None = the product has none.
 
+    ``ping_loss`` is lost on either plane, ``hccs_loss`` between the die and the HCCS switches of its pod.
     ``refusals`` maps an hccn_tool option (``-link``) to a text of `ascendctl.sim.hccn_tool.REFUSALS`
     that it answers with instead.
     """
@@ -149,7 +173,10 @@ class Die:
     port: Port = field(default_factory=Port)
     vnic: Vnic = field(default_factory=lambda: Vnic("192.168.2.199", "255.255.255.0"))
     hccs: Hccs = field(default_factory=Hccs)
+    ecc: Ecc = field(default_factory=Ecc)
     super_pod: SuperPodIds | None = None
+    ping_loss: float = 0.0
+    hccs_loss: Loss = NO_LOSS
     refusals: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -174,7 +201,11 @@ class Host:
     """One server. ``hccn_conf`` None = the file does not exist.
 
     ``ssh``: ok, refused, auth or hang. ``npu_smi_refusal``: a text of `npu_smi.REFUSALS` that every
-    call answers with; ``hccn_tool_refusal`` likewise of `hccn_tool.REFUSALS`.
+    call answers with; ``hccn_tool_refusal`` likewise of `hccn_tool.REFUSALS`. ``ping_loss`` is lost by
+    every port to other hosts, on either plane; ``hccs_side``: hosts of unequal sides have no HCCS between.
+    Of the host network: ``nic_loss`` is the share of round trips lost, ``path_mtu`` what gets through
+    whole, ``no_route`` none to other hosts; TCP to ``filtered_ports`` is dropped, or rejected. ``hostname``
+    None = its name; ``hostname_addresses``: what that name leads to on the host.
     """
 
     name: str
@@ -191,8 +222,22 @@ class Host:
     nic: str = "enp67s0f0"
     nic_address: str = "10.10.0.1"
     nic_prefix_length: int = 16
+    nic_mtu: int = 1500
+    nic_loss: float = 0.0
+    path_mtu: int = 1500
+    no_route: bool = False
+    filtered_ports: range = range(0)
+    rejects_filtered: bool = False
+    hostname: str | None = None
+    hostname_addresses: tuple[str, ...] = ()
     clock_offset_s: float = 0.0
     netdetect_label: str = "address"  # "addr" in newer tools
+    link_stat_label: str = "devid"  # "device" in older tools
+    open_files_limit: int = 1_048_576  # as far as the machine that simulates it allows
+    memory_kib: int = 1_583_427_584
+    huge_pages: int = 204_800  # of 2 MiB
+    time_service_on: bool = True
+    clock_synchronized: bool = True
     hccn_conf: str | None = None
     phy_ids: tuple[int, ...] = ()  # the product's, also those of NPUs that are missing
     missing_tools: frozenset[str] = frozenset()
@@ -200,6 +245,8 @@ class Host:
     npu_smi_refusal: str | None = None
     misbehaviours: tuple[Misbehaviour, ...] = ()
     ssh: str = "ok"
+    ping_loss: float = 0.0
+    hccs_side: int = 0
 
     def die(self, phy_id: int) -> Die | None:
         return next((die for die in self.dies if die.phy_id == phy_id), None)
@@ -210,65 +257,44 @@ class Host:
 
 
 @dataclass(frozen=True)
-class HccsPacket:
-    """One packet of an hccs_ping. ``outcome``: success, no-reply, send-failed, not-sent."""
-
-    outcome: str
-    time_ns: int = 0
-
-
-@dataclass(frozen=True)
 class Cluster:
-    """The hosts, and what a ping between them meets."""
+    """The hosts, and what a ping between them meets (see `ascendctl.sim.network`).
+
+    ``switches``: the leaf switches that lose packets, by name. ``background_loss``: the share of packets
+    that is lost whatever way they take, 0 to 1.
+    """
 
     hosts: tuple[Host, ...]
     seed: int = 0
     latency_s: float = 0.0
+    switches: Mapping[str, Switch] = field(default_factory=dict)
+    background_loss: float = 0.0
 
     def host(self, name: str) -> Host:
         return next(host for host in self.hosts if host.name == name)
 
-    def roce_ping(self, source: Die, address: str, count: int) -> tuple[float | None, ...]:
-        """Round trip of every packet in ms, None where it was lost."""
-        target = self._by_address.get(address)
-        if target is None or not self._roce_reaches(source, target):
-            return (None,) * count
-        dice = random.Random(f"{self.seed} {source.port.address} {address}")
-        return tuple(dice.randrange(45, 140) / 1000 for _ in range(count))
+    def roce_ping(self, source: Die, address: str, count: int, attempt: int = 0) -> tuple[float | None, ...]:
+        """Round trip of every packet in ms, None where it was lost. ``attempt``: how often made before."""
+        return self.network.roce_ping(source, address, count, attempt)
 
-    def hccs_ping(self, source: Die, address: str, count: int) -> tuple[HccsPacket, ...]:
+    def hccs_ping(self, source: Die, address: str, count: int, attempt: int = 0) -> tuple[HccsPacket, ...]:
         """Fate of every packet to a vNIC address; only inside one super pod."""
-        target = self._by_vnic.get((_pod(source), address))
-        if target is None or not (source.vnic.link_up and target.vnic.link_up):
-            return (HccsPacket("send-failed"), *[HccsPacket("not-sent")] * (count - 1))
-        dice = random.Random(f"{self.seed} {source.vnic.address} {address}")
-        return tuple(HccsPacket("success", dice.randrange(6500, 9500)) for _ in range(count))
+        return self.network.hccs_ping(source, address, count, attempt)
 
     @cached_property
-    def _by_address(self) -> dict[str, Die]:
-        return {die.port.address: die for host in self.hosts for die in host.dies if die.port.address}
-
-    @cached_property
-    def _by_vnic(self) -> dict[tuple[int | None, str], Die]:
-        return {(_pod(die), die.vnic.address): die for host in self.hosts for die in host.dies}
-
-    @staticmethod
-    def _roce_reaches(source: Die, target: Die) -> bool:
-        """Both ports must be up and find their way to each other: on link, or through a gateway.
-
-        A netmask wider than the segment makes a far peer look near: it is asked for by ARP, in vain.
-        """
-        ways = ((source.port, target.port), (target.port, source.port))
-        return all(one.link_up and _has_way(one, other) for one, other in ways)
+    def network(self) -> Network:
+        return Network(self.hosts, self.switches, self.background_loss, self.seed)
 
 
-def build(generation: str, host_names: tuple[str, ...], seed: int = 0, latency_s: float = 0.0) -> Cluster:
-    """A healthy cluster of ``a2`` or ``a3`` servers. Hosts in the order of their names."""
-    make = {"a2": _a2_host, "a3": _a3_host}[generation]
-    hosts = tuple(
-        make(name, number, random.Random(f"{seed} {name}")) for number, name in enumerate(host_names)
-    )
-    return Cluster(hosts, seed, latency_s)
+def with_port(die: Die, **changes: object) -> Die:
+    """The die with some fields of its RoCE port changed."""
+    return replace(die, port=replace(die.port, **changes))  # type: ignore[arg-type]
+
+
+def with_super_pod(die: Die, ids: SuperPodIds) -> Die:
+    """The die with these super pod ids; its vNIC follows."""
+    changed = replace(die, super_pod=ids)
+    return replace(changed, vnic=vnic_of(changed))
 
 
 def hccn_conf_of(dies: tuple[Die, ...]) -> str:
@@ -286,144 +312,11 @@ def hccn_conf_of(dies: tuple[Die, ...]) -> str:
     return "".join(lines)
 
 
-def vnic_outside_super_pod(die: Die) -> Vnic:
-    """The driver's rule where the server index is invalid, as on every A2 server."""
-    die_id = die.chip_id if die.super_pod is not None else 0
-    return Vnic(f"192.168.{2 + die_id}.{199 - die.phy_id}", "255.255.255.0")
-
-
-# --- healthy hosts --------------------------------------------------------------------------------
-
-_A2_BUSES = ("C1", "C2", "81", "82", "01", "02", "41", "42")
-_A3_BUSES = tuple(f"{0x9D - 4 * npu + 2 * chip:02X}" for npu in range(8) for chip in range(2))
-
-
-def _a2_host(name: str, number: int, dice: random.Random) -> Host:
-    """Eight NPUs; all RoCE ports of the server in one segment with its gateway."""
-    dies = []
-    for phy_id in range(8):
-        segment = f"10.{20 + number // 250}.{number % 250 + 1}"
-        die = Die(
-            npu_id=phy_id,
-            chip_id=0,
-            phy_id=phy_id,
-            logic_id=phy_id,
-            name="910B3",
-            bus_id=f"0000:{_A2_BUSES[phy_id]}:00.0",
-            power_w=dice.randrange(880, 1030) / 10,
-            temperature_c=dice.randrange(36, 48),
-            hbm_used_mib=dice.randrange(3380, 3600),
-            hccs=_busy_hccs(dice),
-            port=_port(number, phy_id, f"{segment}.{11 + phy_id}", f"{segment}.1", leaf=number // 16 + 1),
-        )
-        dies.append(_with_vnic(die))
-    return _host(name, number, "a2", tuple(dies))
-
-
-def _a3_host(name: str, number: int, dice: random.Random) -> Host:
-    """Eight NPUs of two dies in one super pod; the dies of an NPU in two RoCE segments (planes)."""
-    pod, server = divmod(number, SERVERS_PER_SUPER_POD)
-    dies = []
-    for phy_id in range(16):
-        npu_id, chip_id = divmod(phy_id, 2)
-        segment = f"10.{30 + 2 * (number // 250) + chip_id}.{number % 250 + 1}"
-        sdid = server << 22 | npu_id << 18 | chip_id << 16 | phy_id
-        die = Die(
-            npu_id=npu_id,
-            chip_id=chip_id,
-            phy_id=phy_id,
-            logic_id=phy_id,
-            name="Ascend910",
-            bus_id=f"0000:{_A3_BUSES[phy_id]}:00.0",
-            power_w=dice.randrange(1650, 1860) / 10 if chip_id == 0 else None,
-            temperature_c=dice.randrange(36, 54),
-            hbm_used_mib=dice.randrange(2880, 3430),
-            hccs=_busy_hccs(dice),
-            port=_port(
-                number,
-                phy_id,
-                f"{segment}.{11 + npu_id}",
-                f"{segment}.1",
-                leaf=2 * (number // 16) + 1 + chip_id,
-            ),
-            super_pod=SuperPodIds(sdid, SUPER_POD_SIZE, pod, server),
-        )
-        dies.append(_with_vnic(die))
-    return _host(name, number, "a3", tuple(dies))
-
-
-def _host(name: str, number: int, generation: str, dies: tuple[Die, ...]) -> Host:
-    return Host(
-        name=name,
-        generation=generation,
-        dies=dies,
-        hccn_conf=hccn_conf_of(dies),
-        phy_ids=tuple(die.phy_id for die in dies),
-        nic_address=f"10.10.{number // 250}.{number % 250 + 1}",
-    )
-
-
-def _with_vnic(die: Die) -> Die:
+def vnic_of(die: Die) -> Vnic:
+    """The driver's rule: by server index and device in a super pod, else (as on A2) by the device alone."""
     ids = die.super_pod
-    if ids is None:
-        return replace(die, vnic=vnic_outside_super_pod(die))
-    address = f"192.{ids.server}.{2 + die.chip_id}.{199 - die.phy_id}"
-    return replace(die, vnic=Vnic(address, "255.255.255.0"))
-
-
-def _port(number: int, phy_id: int, address: str, gateway: str, leaf: int) -> Port:
-    switch = f"leaf-{leaf:02d}"
-    return Port(
-        address=address,
-        netmask="255.255.255.0",
-        gateway=gateway,
-        netdetect=gateway,
-        mac=f"02:5a:{number >> 8:02x}:{number & 255:02x}:00:{phy_id:02x}",
-        neighbour=Neighbour(
-            chassis_mac=f"02:1e:af:00:{leaf >> 8:02x}:{leaf & 255:02x}",
-            port=f"400GE1/{1 + phy_id // 2}/{1 + number % 16}:{1 + phy_id % 2}",
-            system_name=switch,
-            description=(
-                "Simulated Network Operating System\n"
-                "Version 1.0 (data centre leaf)\n"
-                "\n"
-                "Routing and Switching Platform\n"
-                f"{switch}"
-            ),
-            management_address=f"10.11.{leaf // 250}.{leaf % 250 + 1}",
-        ),
-    )
-
-
-def _busy_hccs(dice: random.Random) -> Hccs:
-    def packets() -> tuple[int, ...]:
-        return tuple(dice.randrange(10**8, 4 * 10**9) for _ in range(7))
-
-    return Hccs(sent_packets=packets(), received_packets=packets())
-
-
-# --- ways through the network ---------------------------------------------------------------------
-
-
-def _pod(die: Die) -> int | None:
-    return None if die.super_pod is None else die.super_pod.pod
-
-
-def _has_way(source: Port, target: Port) -> bool:
-    if not (source.address and source.netmask and target.address and target.netmask):
-        return False
-    near = _segment(source.address, source.netmask)
-    if ipaddress.IPv4Address(target.address) in near:
-        return _same_wire(source, target)
-    return source.gateway is not None and ipaddress.IPv4Address(source.gateway) in near
-
-
-def _same_wire(one: Port, other: Port) -> bool:
-    """Ports are on one wire when their true segments, those of their detect addresses, are the same."""
-    if one.netdetect is None or other.netdetect is None:
-        return False
-    return _segment(one.netdetect, "255.255.255.0") == _segment(other.netdetect, "255.255.255.0")
-
-
-def _segment(address: str, netmask: str) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network(f"{address}/{netmask}", strict=False)
+    if ids is None or ids.server == INVALID_ID:
+        die_id = 0 if ids is None else die.chip_id
+        return Vnic(f"192.168.{2 + die_id}.{199 - die.phy_id}", "255.255.255.0")
+    chip, device = ids.sdid >> 16 & 3, ids.sdid & 0xFFFF
+    return Vnic(f"192.{ids.server}.{2 + chip}.{199 - device}", "255.255.255.0")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ascendctl.sim.answer import Answer, saying
-from ascendctl.sim.model import Die, Host
+from ascendctl.sim.model import Die, EccCounts, Host
 
 PROCESS_NAME_WIDTH = 13
 
@@ -84,6 +84,10 @@ def _usage(what: str) -> Answer:
 
 def _field(label: str, value: object) -> str:
     return f"\t{label:<30} : {value}"
+
+
+def _wide_field(label: str, value: object) -> str:
+    return f"\t{label:<40} : {value}"
 
 
 # --- npu-smi info ---------------------------------------------------------------------------------
@@ -280,13 +284,53 @@ def _hccs(host: Host, die: Die) -> list[str]:
         row("hccs link lane list", links.lanes),
         row("hccs link speed", links.speeds),
     ]
-    none = (0,) * len(links.lanes)
     for way, packets in (("tx", links.sent_packets), ("rx", links.received_packets)):
         if packets is not None:
             lines.append(row(f"hccs {way} packets", packets))
             lines.append(row(f"hccs {way} bytes", (20 * count for count in packets)))
     if links.sent_packets is not None:
-        lines += [row("hccs retry count", none), row("hccs error count", none)]
+        first = next((number for number, lanes in enumerate(links.lanes) if "1" not in lanes), "NA")
+        lines += [
+            row("hccs retry count", links.retries),
+            row("hccs error count", links.errors),
+            _field("hccs first error lane", first),
+        ]
+    return lines
+
+
+def _ecc_of_chip(host: Host, die: Die) -> list[str]:
+    """The memories that the chip has, in a wider column than other queries; A2 and A3 have HBM alone."""
+    memories = (("DDR", die.ecc.ddr), ("HBM", die.ecc.hbm))
+    lines = [
+        _wide_field(f"{memory} {label}", count)
+        for memory, counts in memories
+        if counts is not None
+        for label, count in _ecc_counts(counts)
+    ]
+    if die.ecc.next_isolated is not None:
+        lines += [
+            _wide_field(f"HBM {bits} Bit Next-Isolated Pages Count", pages)
+            for bits, pages in zip(("Single", "Double"), die.ecc.next_isolated, strict=True)
+        ]
+    return lines
+
+
+def _ecc_counts(counts: EccCounts) -> tuple[tuple[str, int], ...]:
+    return (
+        ("Single Bit Error Count", counts.single),
+        ("Double Bit Error Count", counts.double),
+        ("Single Bit Aggregate Total Err Cnt", counts.single_total),
+        ("Double Bit Aggregate Total Err Cnt", counts.double_total),
+        ("Single Bit Isolated Pages Count", counts.single_isolated),
+        ("Double Bit Isolated Pages Count", counts.double_isolated),
+    )
+
+
+def _ecc_of_card(host: Host, dies: list[Die]) -> list[str]:
+    """Each chip's counters, then its id, after a blank line each."""
+    lines = [_wide_field("NPU ID", dies[0].npu_id), _wide_field("Chip Count", len(dies))]
+    for die in dies:
+        lines += ["", *_ecc_of_chip(host, die), _wide_field("Chip ID", die.chip_id)]
     return lines
 
 
@@ -389,10 +433,12 @@ _CHIP_QUERIES: dict[str, Callable[[Host, Die], list[str] | None]] = {
     "memory": _memory,
     "proc-mem": _process_memory,
     "board": _board_of_chip,
+    "ecc": _ecc_of_chip,
 }
 _CARD_QUERIES: dict[str, Callable[[Host, list[Die]], list[str]]] = {
     "board": _board_of_card,
     "common": _usual_figures,
+    "ecc": _ecc_of_card,
 }
 
 

@@ -1,10 +1,11 @@
 """Render hosts to directories of stand-in programs: what a shell finds first in its PATH.
 
-Each host gets ``bin/`` with POSIX-sh stand-ins for hccn_tool, npu-smi, cat, hostname, uname, ip (and date
-where its clock is off), and ``answers/`` with what the two tools print, written beforehand: a call costs
-the start of a sh and one cat. Calls that were not foreseen are answered by ``python -m
-ascendctl.sim.tool``. The directories serve the simulator's own SSH server and a real OpenSSH one alike,
-by ``PATH=DIRECTORY/bin:/usr/bin:/bin`` alone.
+Each host gets ``bin/`` with POSIX-sh stand-ins for hccn_tool, npu-smi and the programs of `surroundings`,
+and ``answers/`` with what the two tools print, written beforehand: a call costs the start of a sh and one
+cat. What only the deep profile asks lies together in one file per tool, so that it costs little where it
+is not asked; how pings are made is told in `pings`. Calls that were not foreseen are answered by
+``python -m ascendctl.sim.tool``. The directories serve the simulator's own SSH server and a real OpenSSH
+one alike, by ``PATH=DIRECTORY/bin:/usr/bin:/bin`` alone.
 """
 
 from __future__ import annotations
@@ -16,20 +17,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ascendctl
+from ascendctl.sim import host_network, pings, surroundings
 from ascendctl.sim.answer import Answer
 from ascendctl.sim.faults import cluster_of
 from ascendctl.sim.hccn_tool import refusal
-from ascendctl.sim.kinds import HANG_FORMS
-from ascendctl.sim.model import Cluster, Host, Misbehaviour
+from ascendctl.sim.kinds import HANG_FORMS, TOOLS
+from ascendctl.sim.model import Cluster, Die, Host, Misbehaviour
 from ascendctl.sim.spec import Spec
 from ascendctl.sim.tools import answer, strikes
 
 HANG_LIMIT_S = 240  # a hanging stand-in ends by itself after this long, so that nothing stays behind
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STATE_FILE = "spec.json"
 
 _HCCN_OPTIONS = ("-link", "-net_health", "-netdetect", "-gateway", "-ip", "-vnic", "-lldp", "-tls")
 _SMI_QUERIES = ("health", "hccs", "spod-info")
+_DEEP_HCCN_OPTIONS = (
+    "-optical",
+    "-link_stat",
+    "-stat",
+    "-hw_stats",
+    "-speed",
+    "-duplex",
+    "-mtu",
+    "-fec",
+)
+_DEEP_SMI_QUERIES = ("ecc",)
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,14 @@ def render_cluster(spec: Spec, directory: Path, *, cheap: bool = False) -> tuple
     directory = directory.resolve()
     (directory / STATE_FILE).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     cluster = cluster_of(spec)
-    return tuple(_render(cluster, host, directory, cheap) for host in cluster.hosts)
+    pings.write_table(cluster, directory)
+    host_network.write_table(cluster.hosts, directory)
+    return tuple(_render(cluster, host, directory, cheap, spec.lost_packet_wait) for host in cluster.hosts)
 
 
-def _render(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> RenderedHost:
+def _render(
+    cluster: Cluster, host: Host, directory: Path, cheap: bool, lost_packet_wait_s: float = 0.0
+) -> RenderedHost:
     rendered = RenderedHost(host.name, directory / host.name, host)
     for folder in ("bin", "answers/hccn_tool", "answers/npu-smi", "busy", "root", "tmp"):
         (rendered.directory / folder).mkdir(parents=True)
@@ -79,7 +95,13 @@ def _render(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> Rende
         path.chmod(0o755)
     for argv in _foreseen(host):
         _write_answer(rendered, argv, answer(host, argv, cluster))
-    for name, text in _files(host):
+    for tool in TOOLS:
+        deep = rendered.directory / "answers" / tool / "deep"
+        deep.write_text(_answers_inline(cluster, host, tool, _deep(host)), encoding="utf-8")
+    others = _write_odd_pings(rendered)
+    text = pings.script(cluster, host, others, wait_s=0 if cheap else lost_packet_wait_s)
+    (rendered.directory / "answers" / "hccn_tool" / "ping").write_text(text, encoding="utf-8")
+    for name, text in surroundings.files(host):
         path = rendered.directory / "root" / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -108,7 +130,27 @@ def _foreseen(host: Host) -> Iterator[tuple[str, ...]]:
             yield ("hccn_tool", "-i", str(phy_id), option, "-g")
     for die in host.dies:
         for query in queries:
-            yield ("npu-smi", "info", "-t", query, "-i", str(die.npu_id), "-c", str(die.chip_id))
+            yield _smi_query(query, die)
+    if host.misbehaviours:
+        yield from (argv for argv in _deep(host) if _struck(host, argv))
+
+
+def _deep(host: Host) -> Iterator[tuple[str, ...]]:
+    """The calls that the deep profile makes besides."""
+    for phy_id in host.phy_ids:
+        for option in _DEEP_HCCN_OPTIONS:
+            yield ("hccn_tool", "-i", str(phy_id), option, "-g")
+    for die in host.dies:
+        for query in _DEEP_SMI_QUERIES:
+            yield _smi_query(query, die)
+
+
+def _smi_query(query: str, die: Die) -> tuple[str, ...]:
+    return ("npu-smi", "info", "-t", query, "-i", str(die.npu_id), "-c", str(die.chip_id))
+
+
+def _struck(host: Host, argv: tuple[str, ...]) -> bool:
+    return any(strikes(misbehaviour, host, argv) for misbehaviour in host.misbehaviours)
 
 
 def _write_answer(rendered: RenderedHost, argv: tuple[str, ...], given: Answer) -> None:
@@ -119,13 +161,32 @@ def _write_answer(rendered: RenderedHost, argv: tuple[str, ...], given: Answer) 
         base.with_name(base.name + ".err").write_bytes(given.stderr)
     if given.exit_code:
         base.with_name(base.name + ".rc").write_text(f"{given.exit_code}\n", encoding="ascii")
-    steps = [
-        _in_time(misbehaviour, number)
-        for number, misbehaviour in enumerate(rendered.state.misbehaviours)
-        if misbehaviour.words is not None and strikes(misbehaviour, rendered.state, argv)
-    ]
-    if any(steps):
-        base.with_name(base.name + ".sh").write_text("".join(steps), encoding="utf-8")
+    steps = "".join(_steps(rendered.state, argv))
+    if steps:
+        base.with_name(base.name + ".sh").write_text(steps, encoding="utf-8")
+
+
+def _steps(host: Host, argv: tuple[str, ...]) -> Iterator[str]:
+    """What a call does in time before it answers; misbehaviour of every call is the stand-in's own."""
+    for number, misbehaviour in enumerate(host.misbehaviours):
+        of_all_calls = misbehaviour.words is None and misbehaviour.phy_id is None
+        if not of_all_calls and strikes(misbehaviour, host, argv):
+            yield _in_time(misbehaviour, number)
+
+
+def _write_odd_pings(rendered: RenderedHost) -> list[tuple[int, str]]:
+    """Write what pings do in time; gives device and option of those whose text is wrong, too."""
+    wrong = []
+    for die in rendered.state.dies:
+        for option in pings.OPTIONS:
+            argv = ("hccn_tool", "-i", str(die.phy_id), option, "-g")
+            steps = "".join(_steps(rendered.state, argv))
+            if steps:
+                name = f"-i {die.phy_id} {option}.sh"
+                (rendered.directory / "answers" / "hccn_tool" / name).write_text(steps, encoding="utf-8")
+            if rendered.state.hccn_tool_refusal or _struck(rendered.state, argv):
+                wrong.append((die.phy_id, option))
+    return wrong
 
 
 def _in_time(misbehaviour: Misbehaviour, number: int) -> str:
@@ -138,11 +199,6 @@ def _in_time(misbehaviour: Misbehaviour, number: int) -> str:
 
 
 # --- the two tools --------------------------------------------------------------------------------
-
-_HEAD = f"""#!/bin/sh
-here=${{0%/*}}/..
-PATH={SYSTEM_PATH}
-"""
 
 # Ignoring a signal outlasts exec: the sleep itself ignores it.
 _IGNORES_TERM = f"""trap '' TERM INT HUP
@@ -175,10 +231,21 @@ _LOCK = """if command -v flock >/dev/null; then
 fi
 """
 
+_PING = """case "$3" in
+-ping | -hccs_ping)
+  case $2 in
+  '' | *[!0-9]*) ;;
+  *) if [ -f "$here/answers/hccn_tool/-i $2 $3.sh" ]; then . "$here/answers/hccn_tool/-i $2 $3.sh"; fi ;;
+  esac
+  . "$here/answers/hccn_tool/ping" ;;
+esac
+"""
+
 _ANSWER = """answer="$here/answers/{tool}/$*"
 case "$*" in */*) answer= ;; esac
 if [ -f "$answer.sh" ]; then . "$answer.sh"; fi
 if [ ! -f "$answer.out" ]; then
+  . "$here/answers/{tool}/deep"
   PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}
   export PYTHONPATH
   exec {python} -m ascendctl.sim.tool "$here/../{state}" {host} {tool} "$@"
@@ -192,21 +259,16 @@ exit "$code"
 
 
 def _scripts(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> Iterator[tuple[str, str]]:
-    for tool in ("hccn_tool", "npu-smi"):
+    for tool in TOOLS:
         if tool not in host.missing_tools:
             yield tool, _tool_script(cluster, host, tool, cheap)
-    yield "cat", _HEAD + _CAT
-    yield "hostname", _HEAD + _hostname(host)
-    yield "uname", _HEAD + _uname(host)
-    yield "ip", _HEAD + _ip(host)
-    if host.clock_offset_s:
-        yield "date", f'{_HEAD}exec date -d "{host.clock_offset_s:+f} seconds" "$@"\n'
+    yield from surroundings.stand_ins(host)
 
 
 def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
-    parts = [_HEAD]
+    parts = [surroundings.HEAD]
     if cheap:
-        parts.append(_answers_inline(cluster, host, tool))
+        parts.append(_answers_inline(cluster, host, tool, _foreseen(host)))
     busy = refusal("busy")
     if tool == "hccn_tool" and not cheap:
         parts.append(_LOCK.format(busy=shlex.quote(busy.stdout.decode()), code=busy.exit_code))
@@ -217,6 +279,8 @@ def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
         for number, misbehaviour in enumerate(host.misbehaviours)
         if misbehaviour.words is None and misbehaviour.tool == tool and misbehaviour.phy_id is None
     ]
+    if tool == "hccn_tool":
+        parts.append(_PING)
     package = Path(ascendctl.__file__).resolve().parent.parent
     parts.append(
         _ANSWER.format(
@@ -230,11 +294,11 @@ def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
     return "".join(parts)
 
 
-def _answers_inline(cluster: Cluster, host: Host, tool: str) -> str:
-    """A ``case`` over the foreseen calls; one that misbehaves in time is left to the answers on disk."""
+def _answers_inline(cluster: Cluster, host: Host, tool: str, calls: Iterator[tuple[str, ...]]) -> str:
+    """A ``case`` over those calls of a tool; one that misbehaves is left to the answers on disk."""
     lines = ['case "$*" in']
-    for argv in _foreseen(host):
-        if argv[0] != tool or any(strikes(m, host, argv) for m in host.misbehaviours):
+    for argv in calls:
+        if argv[0] != tool or _struck(host, argv):
             continue
         given = answer(host, argv, cluster)
         steps = [f"printf %s {shlex.quote(given.stdout.decode())}"] if given.stdout else []
@@ -253,99 +317,4 @@ if [ "$count" -lt {times} ]; then
   printf %s {shlex.quote(busy.stdout.decode())}
   exit {busy.exit_code}
 fi
-"""
-
-
-# --- the host around the tools --------------------------------------------------------------------
-
-_OWNED = "/etc/hccn.conf | /etc/os-release | /usr/local/Ascend/*"
-
-_CAT = f"""owned=
-for file do
-  case $file in {_OWNED}) owned=yes ;; esac
-done
-if [ -z "$owned" ]; then exec cat "$@"; fi
-code=0
-for file do
-  case $file in
-    {_OWNED})
-      if [ -f "$here/root$file" ]; then
-        cat "$here/root$file"
-      else
-        echo "$0: $file: No such file or directory" >&2
-        code=1
-      fi ;;
-    *) cat "$file" || code=1 ;;
-  esac
-done
-exit $code
-"""
-
-
-def _files(host: Host) -> Iterator[tuple[str, str]]:
-    """The files that the host has of its own; of the owned ones, all others do not exist."""
-    if host.hccn_conf is not None:
-        yield "/etc/hccn.conf", host.hccn_conf
-    yield (
-        "/etc/os-release",
-        'NAME="openEuler"\nVERSION="22.03 (LTS-SP4)"\nID="openEuler"\nVERSION_ID="22.03"\n'
-        'PRETTY_NAME="openEuler 22.03 (LTS-SP4)"\n',
-    )
-    yield (
-        "/usr/local/Ascend/driver/version.info",
-        f"Version={host.driver_version}\nascendhal_version=7.35.23\naicpu_version=1.0\n"
-        f"package_version={host.driver_version}\n",
-    )
-    yield (
-        "/usr/local/Ascend/firmware/version.info",
-        f"Version={host.firmware_version}\nfirmware_version=1.0\npackage_version={host.driver_version}\n",
-    )
-    toolkit = "/usr/local/Ascend/ascend-toolkit"
-    yield (
-        f"{toolkit}/latest/{host.architecture}-linux/ascend_toolkit_install.info",
-        f"package_name=Ascend-cann-toolkit\nversion={host.cann_version}\narch={host.architecture}\n"
-        f"os=linux\npath={toolkit}/{host.cann_version}/{host.architecture}-linux\n",
-    )
-
-
-def _hostname(host: Host) -> str:
-    return f"""case "$*" in
-  '' | -s | -f) echo {shlex.quote(host.name)} ;;
-  -i | -I) echo {host.nic_address} ;;
-  *) exec hostname "$@" ;;
-esac
-"""
-
-
-def _uname(host: Host) -> str:
-    kernel, machine = shlex.quote(host.kernel), shlex.quote(host.architecture)
-    return f"""case "$*" in
-  '' | -s) echo Linux ;;
-  -n) echo {shlex.quote(host.name)} ;;
-  -r) echo {kernel} ;;
-  -m) echo {machine} ;;
-  -sr) echo Linux {kernel} ;;
-  -srm) echo Linux {kernel} {machine} ;;
-  -a) echo Linux {shlex.quote(host.name)} {kernel} '#1 SMP' {machine} GNU/Linux ;;
-  *) exec uname "$@" ;;
-esac
-"""
-
-
-def _ip(host: Host) -> str:
-    address = f"{host.nic_address}/{host.nic_prefix_length}"
-    forever = "       valid_lft forever preferred_lft forever"
-    lines = [
-        f"1: lo    inet 127.0.0.1/8 scope host lo\\{forever}",
-        f"1: lo    inet6 ::1/128 scope host \\{forever}",
-        f"2: {host.nic}    inet {address} scope global {host.nic}\\{forever}",
-    ]
-    text = "\n".join(lines)
-    return f"""case "$*" in
-  '-o addr show') cat <<'END'
-{text}
-END
-  ;;
-  *) exec ip "$@" ;;
-esac
 """

@@ -1,9 +1,9 @@
 """An SSH server on loopback for rendered hosts: it runs what it is asked to and knows nothing of it.
 
 One listener per host. A request to execute is run by ``/bin/sh -c`` with the host's stand-ins first in
-PATH, its three streams wired to the channel. As with OpenSSH's server, the end of a connection closes
-the child's pipes and does not kill the child; a channel stays open while any process holds the child's
-output. Everything that was started is ended by `stop`.
+PATH and its limit of open files, its three streams wired to the channel. As with OpenSSH's server, the
+end of a connection closes the child's pipes and does not kill the child; a channel stays open while any
+process holds the child's output. Everything that was started is ended by `stop`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import select
 import selectors
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,7 +33,8 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 
-from ascendctl.sim.render import SYSTEM_PATH, RenderedHost
+from ascendctl.sim.render import RenderedHost
+from ascendctl.sim.surroundings import SYSTEM_PATH
 
 USER = "sim"
 _BACKLOG = 256
@@ -39,6 +42,9 @@ _POLL_S = 0.2
 _PORT_TRIES = 5
 _CHUNK_BYTES = 32768
 _MARK = "ASCENDCTL_SIM_RUN"
+# Set by the shell that the command then replaces: between fork and exec of a process with threads nothing
+# but exec is safe.
+_WITHIN_LIMIT = b'ulimit -S -n "$1" && exec /bin/sh -c "$2"'
 
 _LOG = logging.getLogger("ascendctl.sim.ssh")
 _LOG.addHandler(logging.NullHandler())
@@ -187,8 +193,9 @@ class SshServer:
         with self._lock:
             if self._stopping.is_set():
                 return None
+            limit = b"%d" % min(host.state.open_files_limit, highest_open_files_limit())
             return subprocess.Popen(
-                [b"/bin/sh", b"-c", command],
+                [b"/bin/sh", b"-c", _WITHIN_LIMIT, b"sh", limit, command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -211,6 +218,12 @@ class SshServer:
             "SHELL": "/bin/sh",
             _MARK: self._mark,
         }
+
+
+def highest_open_files_limit() -> int:
+    """How many files this machine lets a process open, whatever a simulated host allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def loopback_address(number: int) -> str:

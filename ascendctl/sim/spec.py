@@ -5,6 +5,9 @@ generation: a2        # or a3
 hosts: 8              # named node01, node02, ...
 seed: 1               # varies what may vary: temperatures, memory in use, ping times
 latency: 0.05         # seconds that every hccn_tool and npu-smi call takes
+hosts_per_leaf: 4     # how many hosts share leaf switches; leaf_per_rail: one for each device index
+hosts_per_segment: 1  # how many hosts share RoCE segments
+background_loss: 0.001
 faults:
   - {host: "node[03-04]", device: 5, kind: link-down}
   - {host: node07, kind: command-hang, device: 2, value: grandchild, command: hccn_tool -tls}
@@ -21,7 +24,7 @@ import yaml
 from ClusterShell.NodeSet import NodeSet, NodeSetParseError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ascendctl.sim.kinds import BETWEEN_HOSTS, BY_NAME, TOOLS, DeviceUse
+from ascendctl.sim.kinds import BY_NAME, TOOLS, DeviceUse
 
 DEVICES_PER_HOST = {"a2": 8, "a3": 16}
 MAX_HOSTS = 4096
@@ -58,8 +61,6 @@ class Fault(BaseModel):
     @field_validator("kind")
     @classmethod
     def _known_kind(cls, kind: str) -> str:
-        if kind in BETWEEN_HOSTS:
-            raise ValueError(f"'{kind}' shows only between hosts and is not simulated yet")
         if kind not in BY_NAME:
             raise ValueError(f"'{kind}' is no kind of fault{_nearest(kind, list(BY_NAME))}")
         return kind
@@ -82,6 +83,10 @@ class Fault(BaseModel):
             raise ValueError("only hccn_tool says that it is busy")
         if self.device is not None and kind.device is DeviceUse.NONE:
             raise ValueError(f"'{self.kind}' is about the host and takes no device")
+        if self.device is None and kind.device is DeviceUse.ONE:
+            raise ValueError(f"'{self.kind}' is about one device: 'device' is missing")
+        if self.value is None and kind.names_peer:
+            raise ValueError(f"'{self.kind}' needs a value: {kind.value_rule}")
         return self
 
     @property
@@ -93,9 +98,23 @@ class Fault(BaseModel):
     def effective_value(self) -> str | None:
         return self.value if self.value is not None else BY_NAME[self.kind].default
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and physical id of the other device, for a kind whose value names one."""
+        if not BY_NAME[self.kind].names_peer or self.value is None:
+            return None
+        host, _, device = self.value.rpartition(":")
+        return host, int(device)
+
 
 class Spec(BaseModel):
-    """A simulated cluster. ``latency`` is seconds per tool call; ``seed`` makes it repeatable."""
+    """A simulated cluster. ``latency`` is seconds per tool call; ``seed`` makes it repeatable.
+
+    ``hosts_per_leaf`` hosts share leaf switches: one (A3: one for each die of an NPU), or with
+    ``leaf_per_rail`` one for each device index. ``hosts_per_segment`` hosts share RoCE segments. ``roce``
+    none: no RoCE port is used (A3). ``background_loss``: the share of packets lost whatever their way;
+    ``lost_packet_wait``: seconds that hccn_tool waits for a packet that is lost.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,6 +122,13 @@ class Spec(BaseModel):
     hosts: int = Field(ge=1, le=MAX_HOSTS)
     seed: int = 0
     latency: float = Field(default=0.0, ge=0, le=60)
+    hosts_per_leaf: int = Field(default=16, ge=1, le=64)
+    leaf_per_rail: bool = False
+    hosts_per_segment: int = Field(default=1, ge=1, le=30)
+    hosts_per_super_pod: int = Field(default=48, ge=1, le=48)
+    roce: Literal["used", "none"] = "used"
+    background_loss: float = Field(default=0.0, ge=0, le=1)
+    lost_packet_wait: float = Field(default=0.02, ge=0, le=60)
     faults: tuple[Fault, ...] = ()
 
     @property
@@ -167,7 +193,10 @@ def _make(data: dict[Any, Any], where: Any) -> Spec:
         spec = Spec.model_validate(data)
     except ValidationError as error:
         raise SpecError([where(item["loc"]) + _sentence(item) for item in error.errors()]) from None
-    problems = [
+    problems = []
+    if spec.roce == "none" and spec.generation != "a3":
+        problems.append(where(("roce",)) + "'roce: none' is for A3: servers of A2 have no other network")
+    problems += [
         where(("faults", number)) + problem
         for number, fault in enumerate(spec.faults)
         for problem in _misplaced(fault, spec)
@@ -191,14 +220,22 @@ def _misplaced(fault: Fault, spec: Spec) -> list[str]:
             f"fault {fault.kind}: no host {', '.join(strangers) or 'named'}; "
             f"the hosts are {known[0]} to {known[-1]}"
         )
-    devices = DEVICES_PER_HOST[spec.generation]
+    kind, devices = BY_NAME[fault.kind], DEVICES_PER_HOST[spec.generation]
     if fault.device is not None and fault.device >= devices:
         problems.append(
             f"fault {fault.kind} on {fault.host}: no device {fault.device}; "
             f"physical ids on {spec.generation.upper()} are 0 to {devices - 1}"
         )
-    if fault.kind == "spod-invalid" and spec.generation != "a3":
-        problems.append("fault spod-invalid: only A3 servers have super pod ids")
+    if kind.plane == "hccs" and spec.generation != "a3":
+        problems.append(f"fault {fault.kind}: only A3 servers have super pods")
+    if kind.plane == "roce" and spec.roce == "none":
+        problems.append(f"fault {fault.kind}: this cluster uses no RoCE")
+    if fault.peer is not None:
+        host, device = fault.peer
+        if host not in known or device >= devices:
+            problems.append(f"fault {fault.kind}: no device '{fault.value}' in this cluster")
+        if len(named) != 1 or (host, device) == (named[0], fault.device):
+            problems.append(f"fault {fault.kind}: expected one device and another one as its value")
     return problems
 
 

@@ -51,10 +51,15 @@ def strikes(misbehaviour: Misbehaviour, host: Host, argv: Sequence[str]) -> bool
 
 
 def _split(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The words of a call and its ids apart: ``-i 3 -link -g`` is ``(-link,)`` and ``{-i: 3}``."""
+    """The words of a call and its ids apart: ``-i 3 -link -g`` is ``(-link,)`` and ``{-i: 3}``.
+
+    Of a ping the words end where it says whom it pings.
+    """
     words, ids = [], {}
     rest = iter(arguments)
     for word in rest:
+        if word == "address":
+            break
         if word in ("-i", "-c"):
             ids[word] = next(rest, "")
         elif word != "-g":

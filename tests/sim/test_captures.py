@@ -12,18 +12,22 @@ from typing import Any
 import pytest
 
 from ascendctl.sim.answer import Answer
+from ascendctl.sim.counters import LinkChange, LinkHistory
 from ascendctl.sim.model import (
     NOT_IN_A_SUPER_POD,
     Cluster,
     Die,
+    Ecc,
+    EccCounts,
     Hccs,
-    HccsPacket,
     Host,
     Port,
     Process,
     SuperPodIds,
     Vnic,
 )
+from ascendctl.sim.network import HccsPacket
+from ascendctl.sim.optical import Lane, Optical
 from ascendctl.sim.tools import answer
 from tests.sim.npu_smi_tables import TABLES
 
@@ -58,10 +62,10 @@ class Pings(Cluster):
         object.__setattr__(self, "times_ms", times_ms)
         object.__setattr__(self, "packets", packets)
 
-    def roce_ping(self, source: Die, address: str, count: int) -> Any:
+    def roce_ping(self, source: Die, address: str, count: int, attempt: int = 0) -> Any:
         return self.times_ms  # type: ignore[attr-defined]
 
-    def hccs_ping(self, source: Die, address: str, count: int) -> Any:
+    def hccs_ping(self, source: Die, address: str, count: int, attempt: int = 0) -> Any:
         return self.packets  # type: ignore[attr-defined]
 
 
@@ -95,6 +99,35 @@ def in_pod(device: int, address: str, up: bool = True) -> Host:
     vnic = Vnic(address, "255.0.0.0", up)
     return host(die(device, chips=2, vnic=vnic), generation="a3")
 
+
+def older_history(time: str, *changes: LinkChange) -> LinkHistory:
+    """As older tools print it, without a count of losses."""
+    return LinkHistory(time, up_count=2, down_count=None, changes=changes)
+
+
+FIRST_CHANGES = (
+    LinkChange("Tue Aug  1 14:43:40 2022", True),
+    LinkChange("Tue Aug  1 14:43:40 2022", False),
+    LinkChange("Tue Aug  1 14:43:26 2022", True),
+)
+CAPTURED_OPTICAL = Optical(
+    present=False,  # and yet with values: its authors left the contradiction in
+    temperature_c=47,
+    vendor="Hisense",
+    part_number="LMQ8611-PC+",
+    serial_number="V8BD6H25033",
+    vendor_id=(0xAC, 0x4A, 0x00),
+    date_code="2023.6.18",
+    voltage_mv=3262.9,
+    lanes=(
+        Lane(4.4035, 1.0189, 7.936, None, 23.1211),
+        Lane(1.3968, 0.0054, 7.928, None, 22.6289),
+        Lane(1.414, 0.9907, 7.936, None, 22.1875),
+        Lane(1.4988, 1.0213, 7.924, None, 23.2969),
+    ),
+    rx_los=0xFF,
+    rx_lol=0xFF,
+)
 
 ROWS = [
     *(
@@ -172,7 +205,7 @@ ROWS = [
     Row("hccn_link__A2__UP.txt", one(), "hccn_tool -i 0 -link -g"),
     Row(
         "hccn_link_stat__A2A3__no_records__reconstructed.txt",
-        one(link_time="Mon Nov 23 10:00:00 2026", up_count=0),
+        one(link_history=LinkHistory("Mon Nov 23 10:00:00 2026", up_count=0)),
         "hccn_tool -i 0 -link_stat -g",
     ),
     Row("hccn_lldp__A2A3__no_neighbour_empty__reconstructed.txt", one(), "hccn_tool -i 0 -lldp -g"),
@@ -238,6 +271,55 @@ ROWS = [
         "hccn_route__A2__no_default.txt",
         one(3, address="10.20.11.24", netmask="255.255.255.0"),
         "hccn_tool -i 3 -route -g",
+    ),
+    Row(
+        "hccn_any__fail__optical_absent_stdout__reconstructed.txt",
+        one(optical=None),
+        "hccn_tool -i 0 -optical -g",
+    ),
+    Row("hccn_fec__910A__fdA_before_dev0.txt", one(fec="no FEC mode"), "hccn_tool -i 0 -fec -g"),
+    Row("hccn_fec__doc__mindcluster_rs.txt", one(fec="rs FEC mode"), "hccn_tool -i 0 -fec -g"),
+    Row(
+        "hccn_optical__910A__fdA_before_dev0.txt", one(optical=CAPTURED_OPTICAL), "hccn_tool -i 0 -optical -g"
+    ),
+    Row(
+        "hccn_link_stat__910A__fdA_before_dev0.txt",
+        one(link_history=older_history("Wed Aug  2 03:09:26 2022", *FIRST_CHANGES)),
+        "hccn_tool -i 0 -link_stat -g",
+    ),
+    Row(
+        "hccn_link_stat__910A__fdA_after_dev0.txt",
+        one(
+            link_history=older_history(
+                "Wed Aug  2 03:36:43 2022",
+                LinkChange("Tue Aug  1 14:44:40 2022", False),
+                *FIRST_CHANGES,
+            )
+        ),
+        "hccn_tool -i 0 -link_stat -g",
+    ),
+    *(
+        Row(
+            f"hccn_link_stat__910A__fdB_before_dev{device}.txt",
+            one(device, link_history=older_history(f"Wed Aug  2 03:09:{second} 2022", *FIRST_CHANGES)),
+            f"hccn_tool -i {device} -link_stat -g",
+        )
+        for device, second in enumerate((27, 27, 28, 28, 28, 29, 29), start=1)
+    ),
+    Row(
+        "hccn_link_stat__doc__mindcluster_device_prefix.txt",
+        replace(
+            one(
+                link_history=older_history(
+                    "Wed Jun  7 10:08:28 2023",
+                    LinkChange("Tue Jun  6 16:32:12 2023", True),
+                    LinkChange("Tue Jun  6 16:32:10 2023", False),
+                    LinkChange("Tue Jun  6 16:31:55 2023", True),
+                )
+            ),
+            link_stat_label="device",
+        ),
+        "hccn_tool -i 0 -link_stat -g",
     ),
     Row("hccn_speed__A2A3__200G__reconstructed.txt", one(), "hccn_tool -i 0 -speed -g"),
     Row("hccn_speed__A2A3__unknown__reconstructed.txt", one(link_up=False), "hccn_tool -i 0 -speed -g"),
@@ -388,6 +470,12 @@ PASTED = [
         TAB_AS_BLANKS,
     ),
     (
+        "npusmi_t_ecc_card__doc__mindcluster.txt",
+        host(die(1, ecc=Ecc(ddr=EccCounts(), next_isolated=None))),
+        "npu-smi info -t ecc -i 1",
+        TAB_LOST,
+    ),
+    (
         "npusmi_t_common__A2__busy_dev1.txt",
         host(
             die(1, hbm_used_mib=60000, aicore_percent=6, temperature_c=46, power_w=130.4),
@@ -459,7 +547,7 @@ def test_loops_are_the_answers_one_after_the_other(file: str, option: str) -> No
 
 
 def test_lldp_port_lines_are_those_of_the_captured_switch() -> None:
-    from ascendctl.sim.model import build
+    from ascendctl.sim.healthy import build
 
     captured = capture("hccn_lldp__A2__deepseek4x910B3_grep_Ifname_loop8.txt")
     state = build("a2", tuple(f"node{number:02d}" for number in range(1, 6))).host("node05")

@@ -27,8 +27,9 @@ def calls(host: Host) -> list[str]:
     for phy_id in host.phy_ids:
         npu, chip = divmod(phy_id, chips)
         options = ("link", "net_health", "netdetect", "gateway", "ip", "vnic", "lldp", "tls")
-        lines += [f"hccn_tool -i {phy_id} -{option} -g" for option in options]
-        queries = ("health", "hccs", "spod-info")
+        deep = ("optical", "link_stat", "stat", "hw_stats", "speed", "duplex", "mtu", "fec")
+        lines += [f"hccn_tool -i {phy_id} -{option} -g" for option in (*options, *deep)]
+        queries = ("health", "hccs", "spod-info", "ecc")
         lines += [f"npu-smi info -t {query} -i {npu} -c {chip}" for query in queries]
     return lines
 
@@ -59,6 +60,16 @@ CHANGES = [
             "hccn_tool -i 5 -link -g": said("link status: DOWN"),
             "hccn_tool -i 5 -net_health -g": said("net health status: Fault"),
             "hccn_tool -i 5 -lldp -g": said(""),
+            "hccn_tool -i 5 -speed -g": said("Speed: Unknown!"),
+            "hccn_tool -i 5 -duplex -g": said("Duplex: Unknown!"),
+            "hccn_tool -i 5 -link_stat -g": said(
+                "[devid 5]current time        : Mon Jan  5 08:00:00 2026\n"
+                "[devid 5]link up count       : 1\n"
+                "[devid 5]link down count     : 1\n"
+                "[devid 5]link change records :\n"
+                "[devid 5]    Mon Jan  5 07:59:00 2026    LINK DOWN\n"
+                "[devid 5]    Fri Jan  2 05:31:00 2026    LINK UP"
+            ),
         },
     ),
     (
@@ -89,6 +100,38 @@ CHANGES = [
         {"kind": "gateway-outside", "device": 2, "value": "10.99.0.7"},
         {"hccn_tool -i 2 -gateway -g": said("default gateway:10.99.0.7, Iface:eth2")},
     ),
+    (
+        "a2",
+        {"kind": "optical-absent", "device": 1},
+        {"hccn_tool -i 1 -optical -g": Answer(b"Optical module is not present.\n", b"", 1)},
+    ),
+    (
+        "a3",
+        {"kind": "half-speed", "device": 1},
+        {"hccn_tool -i 1 -speed -g": said("Speed: 100000 Mb/s")},
+    ),
+    ("a2", {"kind": "half-duplex", "device": 1}, {"hccn_tool -i 1 -duplex -g": said("Duplex: Half")}),
+    ("a2", {"kind": "mtu", "device": 1, "value": 9000}, {"hccn_tool -i 1 -mtu -g": said("mtu:9000")}),
+    ("a2", {"kind": "fec", "device": 1}, {"hccn_tool -i 1 -fec -g": said("fec mode: no FEC mode")}),
+    (
+        "a3",
+        {"kind": "ecc-errors", "device": 3},
+        {
+            "npu-smi info -t ecc -i 1 -c 1": said(
+                "\tHBM Single Bit Error Count               : 0\n"
+                "\tHBM Double Bit Error Count               : 2\n"
+                "\tHBM Single Bit Aggregate Total Err Cnt   : 0\n"
+                "\tHBM Double Bit Aggregate Total Err Cnt   : 2\n"
+                "\tHBM Single Bit Isolated Pages Count      : 0\n"
+                "\tHBM Double Bit Isolated Pages Count      : 0\n"
+                "\tHBM Single Bit Next-Isolated Pages Count : 0\n"
+                "\tHBM Double Bit Next-Isolated Pages Count : 2"
+            )
+        },
+    ),
+    ("a2", {"kind": "open-files"}, {}),
+    ("a2", {"kind": "no-huge-pages"}, {}),
+    ("a2", {"kind": "time-unsynchronized"}, {}),
     ("a2", {"kind": "hccn-conf-stale", "device": 1}, {}),
     ("a2", {"kind": "hccn-conf-missing"}, {}),
     ("a2", {"kind": "ssh-refused"}, {}),
@@ -181,6 +224,68 @@ def test_spoilt_output_strikes_the_one_command(fields: dict[str, Any], struck: s
     else:
         with pytest.raises(UnicodeDecodeError):
             spoilt.stdout.decode()
+
+
+def only_change(generation: str, **fault: Any) -> tuple[str, list[str]]:
+    """The one command that a fault changes, and its new lines that were not there before."""
+    ((command, given),) = changed(generation, **fault).items()
+    healthy = cluster(generation)
+    before = answer(healthy.host("node02"), command.split(), healthy).stdout.decode().splitlines()
+    return command, [line for line in given.stdout.decode().splitlines() if line not in before]
+
+
+def test_a_dim_lane_is_one_line_and_a_dark_one_is_flagged() -> None:
+    dim = only_change("a2", kind="optical-rx-low", device=2)
+    assert dim == ("hccn_tool -i 2 -optical -g", ["Rx Power1            : 0.0500 mW"])
+    dark = only_change("a2", kind="optical-rx-low", device=2, value="0")
+    assert dark[1] == ["Rx Power1            : 0.0000 mW", "Rx Los Flag          : 0x2"]
+
+
+def test_a_module_that_is_absent_can_be_said_in_a_table() -> None:
+    command, lines = only_change("a3", kind="optical-absent", device=2, value="table")
+    assert command == "hccn_tool -i 2 -optical -g"
+    assert lines[:2] == ["present              : not present", "temperature          : NA"]
+    assert lines[-1] == "RxPower Low Thres    : NA"
+
+
+def test_damaged_packets_show_in_the_macs_counters() -> None:
+    command, lines = only_change("a2", kind="port-errors", device=2, value=7)
+    assert command == "hccn_tool -i 2 -stat -g"
+    assert lines == [
+        "mac_rx_bad_pkt_num:7",
+        "mac_rx_bad_oct_num:10500",
+        "mac_rx_fcs_err_pkt_num:7",
+        "roce_out_of_order_num:7",
+    ]
+
+
+@pytest.mark.parametrize(("flaps", "records"), [(1, 3), (3, 7), (5000, 10)])
+def test_flaps_are_counted_and_the_last_of_them_listed(flaps: int, records: int) -> None:
+    command, _ = only_change("a2", kind="link-flaps", device=2, value=flaps)
+    state = cluster("a2", {"host": "node02", "kind": "link-flaps", "device": 2, "value": flaps}).host(
+        "node02"
+    )
+    lines = answer(state, command.split()).stdout.decode().splitlines()
+    assert f"[devid 2]link up count       : {flaps + 1}" in lines
+    assert f"[devid 2]link down count     : {flaps}" in lines
+    listed = [line.split()[-1] for line in lines if "LINK" in line]
+    assert listed == (["UP", "DOWN"] * flaps + ["UP"])[:records]
+
+
+def test_errors_of_an_hccs_link_are_corrected_by_sending_again() -> None:
+    command, lines = only_change("a2", kind="hccs-errors", device=2, value=9)
+    assert command == "npu-smi info -t hccs -i 2 -c 0"
+    assert [line.split("[")[1].split() for line in lines] == [["9"] + ["0"] * 6 + ["]"]] * 2
+
+
+def test_a_process_holds_a_device_and_its_memory() -> None:
+    command, lines = only_change("a2", kind="npu-process", device=2, value=1000)
+    before = cluster().host("node02").dies[2].hbm_used_mib
+    assert command == "npu-smi info"
+    assert f"{before + 1000} / 65536" in lines[0]
+    assert "| 214602        | python3                  | 1000 " in lines[1]
+    _, (used,) = only_change("a2", kind="hbm-in-use", device=2, value=50)
+    assert "32768/ 65536" in used
 
 
 def conf(host: Host) -> dict[str, str]:

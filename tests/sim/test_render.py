@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from ascendctl.sim.faults import cluster_of
 from ascendctl.sim.render import RenderedHost, render_cluster
 from ascendctl.sim.spec import make_spec
+from ascendctl.sim.surroundings import meminfo_text
 from ascendctl.sim.tools import answer
 
 PATIENCE_S = 60
@@ -81,6 +84,8 @@ def test_a_stand_in_prints_what_the_tool_would(folder: Path, generation: str) ->
     lines += [
         "hccn_tool -i 0 -link_stat -g",
         "hccn_tool -i 77 -link -g",
+        *(f"hccn_tool -i 3 -{option} -g" for option in ("optical", "stat", "hw_stats", "speed", "duplex")),
+        "npu-smi info -t ecc -i 1 -c 0",
         "npu-smi info -t spod-info -i 0 -c 0",
     ]
     for line in lines:
@@ -89,13 +94,133 @@ def test_a_stand_in_prints_what_the_tool_would(folder: Path, generation: str) ->
 
 
 def test_only_what_was_not_foreseen_starts_an_interpreter(folder: Path) -> None:
-    """With no interpreter to be found, the guide's commands still answer and a ping does not."""
-    host = rendered(folder)
-    script = host.bin / "hccn_tool"
-    assert "ascendctl.sim.tool" in script.read_text()
-    script.write_text(script.read_text().replace("-m ascendctl.sim.tool", "-c 'raise SystemExit(99)'"))
+    """With no interpreter to be found, the guide's commands still answer, and pings that lose nothing."""
+    host = rendered(folder, {"kind": "port-loss", "device": 5, "value": 30}, hosts=2)
+    for script in (host.bin / "hccn_tool", host.directory / "answers" / "hccn_tool" / "ping"):
+        interpreter = f"exec {sys.executable}"
+        assert interpreter in script.read_text()
+        script.write_text(script.read_text().replace(interpreter, "exit 99; "))
     assert sh(host, "hccn_tool -i 0 -net_health -g").stdout == b"net health status: Success\n"
-    assert sh(host, "hccn_tool -i 0 -ping -g address 10.20.1.12").returncode == 99
+    assert sh(host, "hccn_tool -i 0 -fec -g").stdout == b"fec mode: auto FEC mode\n"
+    assert b"3 received" in sh(host, "hccn_tool -i 0 -ping -g address 10.20.2.12").stdout
+    assert sh(host, "hccn_tool -i 5 -ping -g address 10.20.2.12").returncode == 99
+    assert sh(host, "hccn_tool -i 0 -ping -g address 10.20.1.16").returncode == 99
+    assert sh(host, "hccn_tool -i 0 -arp -g").returncode == 99
+
+
+ROCE_PING, HCCS_PING = "-i {device} -ping -g address {roce}", "-i {device} -hccs_ping -g address {vnic}"
+PINGS = {
+    "a2": [ROCE_PING, ROCE_PING],
+    "a3": [ROCE_PING, HCCS_PING, *(f"{HCCS_PING} cnt {count}" for count in (20, 21))],
+}
+
+
+@pytest.mark.parametrize("generation", ["a2", "a3"])
+def test_pings_are_made_as_the_model_says(folder: Path, generation: str) -> None:
+    """From a device that loses nothing, one that loses some, one whose link is down, one of two that share
+    an address; to others such."""
+    faults = [
+        {"host": "node01", "kind": "port-loss", "device": 1, "value": "40-out"},
+        {"host": "node01", "kind": "link-down", "device": 2},
+        {"host": "node01", "kind": "ip-duplicate", "device": 3, "value": "node01:5"},
+        {"host": "node02", "kind": "port-loss", "device": 1, "value": 50},
+        {"host": "node02", "kind": "ip-duplicate", "device": 3, "value": "node02:5"},
+    ]
+    if generation == "a3":
+        faults += [
+            {"host": "node01", "kind": "hccs-loss", "device": 1, "value": 40},
+            {"host": "node02", "kind": "spod-invalid", "device": 3},
+            {"host": "node03", "kind": "pod-split"},
+        ]
+    spec = make_spec(generation=generation, hosts=4, hosts_per_super_pod=3, faults=faults)
+    host = render_cluster(spec, folder / "hosts")[0]
+    cluster = cluster_of(spec)
+    fates = set()
+    for target, device, (number, words) in itertools.product(
+        (1, 2, 3), (0, 1, 2, 3), enumerate(PINGS[generation])
+    ):
+        peer = cluster.hosts[target].dies[(device + number) % 4]
+        ping = words.format(device=device, roce=peer.port.address, vnic=peer.vnic.address)
+        ran = sh(host, f"rm -f busy/ping*; hccn_tool {ping}")
+        given = answer(cluster.hosts[0], ["hccn_tool", *ping.split()], cluster)
+        got = (ran.stdout, ran.stderr, ran.returncode)
+        assert got == (given.stdout, given.stderr, given.exit_code), ping
+        fates.add(next(word for word in ran.stdout.split() if word.endswith(b"%")))
+    assert {b"0.00%", b"100.00%"} < fates
+
+
+def test_what_only_the_whole_tool_knows_of_pings(folder: Path) -> None:
+    spec = make_spec(generation="a2", hosts=2)
+    host, cluster = render_cluster(spec, folder / "hosts")[0], cluster_of(spec)
+    for words in ("-ping -g address 10.20.2.11 pkt 64", "-hccs_ping -g address 192.168.2.199"):
+        ran = sh(host, f"hccn_tool -i 1 {words}")
+        given = answer(cluster.hosts[0], ["hccn_tool", "-i", "1", *words.split()], cluster)
+        assert (ran.stdout, ran.stderr, ran.returncode) == (given.stdout, given.stderr, given.exit_code)
+
+
+def test_a_ping_made_again_may_meet_another_fate(folder: Path) -> None:
+    fault = {"kind": "port-loss", "device": 1, "value": 50}
+    host = rendered(folder, fault, hosts=2)
+    cluster = cluster_of(make_spec(generation="a2", hosts=2, faults=[{"host": "node01", **fault}]))
+    for attempt in range(6):
+        ran = sh(host, "hccn_tool -i 1 -ping -g address 10.20.2.11")
+        times = cluster.roce_ping(cluster.hosts[0].dies[1], "10.20.2.11", 3, attempt)
+        assert ran.stdout.count(b"recv time out") == times.count(None)
+        assert ran.returncode == (1 if None in times else 0)
+
+
+@pytest.mark.parametrize(("cheap", "limit_s"), [(False, 2), (True, PATIENCE_S // 2)])
+def test_a_lost_packet_is_waited_for(folder: Path, cheap: bool, limit_s: int) -> None:
+    """The wait is so long that a test that met it would not end."""
+    host = rendered(folder, {"kind": "port-loss", "device": 1}, hosts=2, lost_packet_wait=60, cheap=cheap)
+    ran = sh(host, f"timeout -s KILL {limit_s} hccn_tool -i 1 -ping -g address 10.20.2.11")
+    assert ran.returncode == (1 if cheap else 137)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "address 10.20.2.256",
+        "address 10.20.2",
+        "address 10.20.2.11.1",
+        "address ../../network",
+        "address ''",
+        "address 10.20.2.11 cnt 5",
+        "address",
+        "",
+    ],
+)
+def test_a_ping_that_the_tool_does_not_understand(folder: Path, words: str) -> None:
+    host = rendered(folder, hosts=2)
+    ran = sh(host, f"hccn_tool -i 1 -ping -g {words}")
+    assert (ran.stdout, ran.stderr, ran.returncode) == (b"", b"Cmd execute failed!\n", 1)
+
+
+def test_pings_misbehave_whomever_they_are_for(folder: Path) -> None:
+    host = rendered(
+        folder,
+        hang("ignores-term", command="hccn_tool -ping"),
+        {"kind": "truncated-output", "device": 3, "command": "hccn_tool -hccs_ping"},
+        {"kind": "busy", "device": 4, "value": 1, "command": "hccn_tool -ping"},
+        {"kind": "command-hang", "device": 5, "command": "hccn_tool"},
+        generation="a3",
+        hosts=2,
+    )
+    assert sh(host, "timeout -s KILL 1 hccn_tool -i 2 -ping -g address 10.30.2.11").returncode == 137
+    assert sh(host, "hccn_tool -i 2 -hccs_ping -g address 192.1.2.199").returncode == 0
+    assert b"packets loss" not in sh(host, "hccn_tool -i 3 -hccs_ping -g address 192.1.2.199").stdout
+    ping = "hccn_tool -i 4 -ping -g address 10.30.2.11"
+    assert [sh(host, ping).returncode for _ in range(2)] == [11, 0]
+    assert sh(host, "timeout -s KILL 1 hccn_tool -i 5 -ping -g address 10.30.2.11").returncode == 137
+    assert sh(host, "timeout -s KILL 1 hccn_tool -i 5 -link -g").returncode == 137
+
+
+def test_hccs_ping_is_for_root(folder: Path) -> None:
+    host = rendered(folder, {"kind": "hccs-ping-denied"}, generation="a3", hosts=2)
+    ran = sh(host, "hccn_tool -i 5 -hccs_ping -g address 192.1.2.199")
+    assert ran.stderr == b"permission denied: pls check this cmd run permission.\n"
+    assert ran.returncode == 12
+    assert sh(host, "hccn_tool -i 5 -ping -g address 10.30.2.11").returncode == 0
 
 
 def test_the_host_around_the_tools(folder: Path) -> None:
@@ -106,6 +231,59 @@ def test_the_host_around_the_tools(folder: Path) -> None:
     assert sh(host, "cat /usr/local/Ascend/driver/version.info").stdout.startswith(b"Version=25.5.0\n")
     assert sh(host, "cat /etc/hccn.conf").stdout.startswith(b"address_0=10.20.1.11\nnetmask_0=")
     assert sh(host, "date +%s").stdout.strip().isdigit()
+    assert b"\nHugePages_Total:  204800\n" in sh(host, "cat /proc/meminfo").stdout
+    assert b"\nNTP=yes\nNTPSynchronized=yes\n" in sh(host, "timedatectl show").stdout
+
+
+def test_the_host_without_huge_pages_and_time_server(folder: Path) -> None:
+    host = rendered(folder, {"kind": "no-huge-pages"}, {"kind": "time-unsynchronized"})
+    assert b"\nHugePages_Total:       0\n" in sh(host, "cat /proc/meminfo").stdout
+    assert b"\nNTP=yes\nNTPSynchronized=no\n" in sh(host, "timedatectl show").stdout
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="this system has no /proc/meminfo")
+def test_meminfo_is_written_as_this_machines_kernel_writes_it() -> None:
+    labels = ("MemTotal", "MemFree", "MemAvailable", "SwapCached", "AnonPages", "Committed_AS")
+    lines = Path("/proc/meminfo").read_text().splitlines(keepends=True)
+    real = {line.split(":")[0]: line for line in lines}
+    memory_kib = {label: int(real[label].split()[1]) for label in labels if label in real}
+    pages = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("HugePages_")}
+    written = meminfo_text(memory_kib, {label.removeprefix("HugePages_"): n for label, n in pages.items()})
+    assert written.splitlines(keepends=True)[: len(memory_kib) + len(pages)] == [
+        *(real[label] for label in memory_kib),
+        *(real[label] for label in pages),
+    ]
+
+
+def test_a_counter_that_grows_changes_one_file(tmp_path: Path) -> None:
+    """So a cluster that runs can be given another count, as tests of what changes between runs do."""
+
+    def answers(count: int) -> dict[Path, bytes]:
+        faults = [{"host": "node01", "kind": "link-flaps", "device": 2, "value": count}]
+        spec = make_spec(generation="a2", hosts=1, faults=faults)
+        folder = render_cluster(spec, tmp_path / str(count))[0].directory / "answers"
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before, after = answers(7), answers(9)
+    assert before.keys() == after.keys()
+    assert [str(path) for path in before if before[path] != after[path]] == ["hccn_tool/deep"]
+
+
+@pytest.mark.parametrize("cheap", [False, True])
+def test_a_deep_command_that_misbehaves_does_so(folder: Path, cheap: bool) -> None:
+    host = rendered(
+        folder,
+        hang("ignores-term", command="hccn_tool -optical"),
+        {"kind": "garbage-output", "device": 3, "command": "npu-smi info -t ecc"},
+        {"kind": "truncated-output", "device": 3, "command": "hccn_tool -stat"},
+        cheap=cheap,
+    )
+    assert sh(host, "timeout -s KILL 1 hccn_tool -i 2 -optical -g").returncode == 137
+    assert sh(host, "hccn_tool -i 1 -optical -g").stdout.startswith(b"optical info:\n")
+    with pytest.raises(UnicodeDecodeError):
+        sh(host, "npu-smi info -t ecc -i 3 -c 0").stdout.decode()
+    assert not sh(host, "hccn_tool -i 3 -stat -g").stdout.endswith(b"\n")
+    assert sh(host, "hccn_tool -i 4 -stat -g").stdout.endswith(b"\n")
 
 
 def test_cat_speaks_of_files_that_the_host_lacks_as_cat_does(folder: Path) -> None:
@@ -135,7 +313,7 @@ def test_other_files_and_other_questions_go_to_the_real_programs(folder: Path) -
 def test_a_clock_that_is_off(folder: Path) -> None:
     from dataclasses import replace
 
-    from ascendctl.sim.model import build
+    from ascendctl.sim.healthy import build
     from ascendctl.sim.render import _render
 
     cluster = build("a2", ("node01",))

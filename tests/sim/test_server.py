@@ -23,6 +23,7 @@ from ascendctl.sim.cluster import SimCluster
 from ascendctl.sim.demo import DEMO_FAULTS, DEMO_SPEC
 from ascendctl.sim.kinds import BY_NAME
 from ascendctl.sim.render import render_cluster
+from ascendctl.sim.server import highest_open_files_limit
 from ascendctl.sim.spec import make_spec
 from tests import openssh
 
@@ -76,6 +77,18 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_login_has_the_hosts_own_limit_of_open_files() -> None:
+    """The limit holds for what the login starts too; a host without the fault has as much as can be had."""
+    highest = highest_open_files_limit()
+    with sim({"host": "node01", "kind": "open-files", "value": 200}) as cluster:
+        for number, limit in enumerate((200, min(1_048_576, highest))):
+            with client(cluster, number) as connection:
+                asked = ask(connection, "exec /bin/sh -s", b"ulimit -S -n; sh -c 'ulimit -S -n'; exit 5\n")
+                assert asked == (5, b"%d\n%d\n" % (limit, limit), b"")
+        thresholds = yaml.safe_load(cluster.inventory_path.read_text())["defaults"].get("thresholds")
+        assert thresholds == ({"open-files-min": highest} if highest < 65_535 else None)
 
 
 def test_a_script_on_standard_input_runs_on_the_host() -> None:
@@ -160,6 +173,7 @@ def test_the_inventory_names_every_host(tmp_path: Path) -> None:
     with sim({"kind": "ssh-refused", "host": "node02"}, hosts=3, inventory_path=path) as cluster:
         assert path == cluster.inventory_path
         data = yaml.safe_load(path.read_text())
+        data["defaults"].pop("thresholds", None)  # there on machines that allow few open files only
         port = cluster.listening[0].port
         assert data == {
             "version": 1,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ascendctl.sim.kinds import BETWEEN_HOSTS, KINDS
+from ascendctl.sim.kinds import KINDS
 from ascendctl.sim.spec import SpecError, load_spec, make_spec, parse_fault, parse_spec
 
 HEAD = "generation: a2\nhosts: 4\n"
@@ -45,10 +45,6 @@ PROBLEMS = [
         "spec.yaml:5: faults.1.kind: 'link-donw' is no kind of fault; did you mean",
     ),
     (
-        fault("host: node01, kind: tls-switch"),
-        "'tls-switch' shows only between hosts and is not simulated yet",
-    ),
-    (
         fault("host: node01, kind: link-down, divice: 2"),
         "spec.yaml:5: unknown key 'faults.1.divice'; did you mean 'device'?",
     ),
@@ -73,7 +69,30 @@ PROBLEMS = [
         "the command must start with one of hccn_tool, npu-smi",
     ),
     (fault("host: node01, kind: ssh-refused, device: 1"), "is about the host and takes no device"),
-    (fault("host: node01, kind: spod-invalid"), "only A3 servers have super pod ids"),
+    (fault("host: node01, kind: spod-invalid"), "only A3 servers have super pods"),
+    (fault("host: node01, kind: pod-split"), "only A3 servers have super pods"),
+    (fault("host: node01, kind: port-loss, value: 0"), "a percentage above 0"),
+    (fault("host: node01, kind: port-loss, value: 101"), "a percentage above 0"),
+    (fault("host: node01, kind: port-loss, value: 30-up"), "with -out or -in"),
+    (fault("host: node01, kind: switch-loss, value: 30-out"), "with -uplinks"),
+    (fault("host: node01, kind: leaf-switch-down, value: leaf-01"), "uplinks, or nothing"),
+    (fault("host: node01, kind: clock-skew, value: 5 minutes"), "seconds, as 300"),
+    (fault("host: node01, kind: driver-version, value: ''"), "a version: letters"),
+    (fault("host: node01, kind: cable-swap, value: 'node02:3'"), "'device' is missing"),
+    (fault("host: node01, device: 1, kind: cable-swap"), "'cable-swap' needs a value: another device"),
+    (fault("host: node01, device: 1, kind: cable-swap, value: node02"), "as HOST:DEVICE"),
+    (fault("host: node01, device: 1, kind: cable-swap, value: 'node09:1'"), "no device 'node09:1'"),
+    (fault("host: node01, device: 1, kind: cable-swap, value: 'node02:8'"), "no device 'node02:8'"),
+    (
+        fault("host: node01, device: 1, kind: cable-swap, value: 'node01:1'"),
+        "expected one device and another",
+    ),
+    (
+        fault("host: 'node[01-02]', device: 1, kind: ip-duplicate, value: 'node03:1'"),
+        "expected one device and another",
+    ),
+    (HEAD + "roce: none\n", "spec.yaml:3: 'roce: none' is for A3"),
+    (HEAD + "background_loss: 2\n", "spec.yaml:3: background_loss"),
     ("[]", "expected a mapping"),
     ("a: [", "not valid YAML"),
 ]
@@ -129,10 +148,30 @@ def test_kinds_are_those_promised() -> None:
         "link-down net-health no-lldp tls-unreadable ip-missing wrong-netmask gateway-outside "
         "hccn-conf-stale hccn-conf-missing npu-missing npu-health hccs-lanes spod-invalid "
         "ssh-refused ssh-auth ssh-hang command-hang garbage-output truncated-output no-tool "
-        "no-permission busy"
+        "no-permission busy "
+        "optical-absent optical-rx-low link-flaps port-errors half-speed half-duplex mtu fec ecc-errors "
+        "hccs-errors npu-process hbm-in-use open-files no-huge-pages time-unsynchronized"
     )
-    assert [kind.name for kind in KINDS] == promised.split()
-    assert not set(BETWEEN_HOSTS) & {kind.name for kind in KINDS}
+    between_hosts = (
+        "port-loss hccs-port-down hccs-loss hccs-ping-denied npu-silent host-isolated leaf-switch-down "
+        "switch-loss cable-swap ip-duplicate sdid-duplicate other-super-pod pod-split tls-switch npu-model "
+        "driver-version firmware-version cann-version clock-skew hostname hostname-loopback "
+        "hostname-unresolved host-nic-loss host-mtu host-route-missing host-firewall"
+    )
+    assert [kind.name for kind in KINDS] == promised.split() + between_hosts.split()
+
+
+def test_a_cluster_that_uses_no_roce_has_no_fault_of_it() -> None:
+    fields = {"generation": "a3", "hosts": 2, "roce": "none"}
+    with pytest.raises(SpecError, match="this cluster uses no RoCE"):
+        make_spec(**fields, faults=[{"kind": "port-loss", "host": "node01", "device": 3}])
+    assert make_spec(**fields, faults=[{"kind": "hccs-loss", "host": "node01", "device": 3}]).faults
+
+
+def test_the_other_device_of_a_fault() -> None:
+    fields = parse_fault("cable-swap@node01:5=node02:3")
+    (swap,) = make_spec(generation="a2", hosts=2, faults=[fields]).faults
+    assert (swap.hosts, swap.device, swap.peer) == (("node01",), 5, ("node02", 3))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
