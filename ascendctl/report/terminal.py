@@ -18,7 +18,21 @@ from rich.console import Console
 from rich.text import Text
 
 from ascendctl.report.folding import Finding, Folded, Place, fold_names, fold_results, hosts_of
+from ascendctl.report.marks import ABSENT as _ABSENT
+from ascendctl.report.marks import BY_STATUS as _BY_STATUS
+from ascendctl.report.marks import QUIET as _QUIET
+from ascendctl.report.marks import UNLOOKED as _UNLOOKED
+from ascendctl.report.marks import Mark as _Mark
+from ascendctl.report.marks import mark_of as _mark
 from ascendctl.report.printable import shown
+from ascendctl.report.verdicts import (
+    MOST_VERDICTS,
+    TITLE,
+    ToldVerdict,
+    left_out,
+    told_verdicts,
+    without_verdicts,
+)
 from ascendctl.results import Coverage, ExitCode, Result, Run, Status, SubjectKind, coverage, summary
 
 MOST_FINDINGS = 25
@@ -37,18 +51,21 @@ def render_summary(
     to see it. Symbols are plain ASCII where the console's encoding is none of Unicode.
     """
     screen = _Screen(console)
-    folded = fold_results(run.results)
+    folded = whole = fold_results(run.results)
     marks = _marks_of_hosts(run)
     verdict = _verdict(run, folded, marks, strict=strict, exit_code=exit_code)
     screen.line(Text(verdict, style=_verdict_style(exit_code)))
     _print_figures(screen, run, len(marks))
+    told = told_verdicts(run)
+    _print_verdicts(screen, told)
     _print_host_map(screen, run, marks)
+    folded = without_verdicts(folded, told)
     _print_findings(
         screen, "Findings" + (" (--strict: warnings count as wrong)" if strict else ""), folded.findings
     )
     _print_findings(screen, "Could not be looked at", folded.unlooked)
     _print_findings(screen, "Waived by the inventory", folded.waived)
-    _print_next(screen, folded, can_ask_again)
+    _print_next(screen, whole, can_ask_again)
 
 
 def print_findings(console: Console, title: str, findings: Sequence[Finding]) -> None:
@@ -81,52 +98,6 @@ def verdict_line(run: Run, folded: Folded, *, strict: bool, exit_code: int) -> s
 def percent_text(covered: Coverage) -> str:
     """Coverage to one decimal, rounded down: only the whole of it is 100.0 %."""
     return f"{math.floor(covered.percent * 10) / 10:.1f} %"
-
-
-# --- how a state looks ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """By shape first, by colour too. Of several on one part, the one with the highest rank shows."""
-
-    symbol: str
-    ascii: str
-    style: str
-    word: str
-    rank: int
-
-
-_FAIL = _Mark("✖", "x", "bold red", "fail", 7)
-_ERROR = _Mark("!", "!", "bold magenta", "error in ascendctl", 6)
-_UNLOOKED = _Mark("?", "?", "bold cyan", "not looked at", 5)
-_WARN = _Mark("▲", "^", "yellow", "warning", 4)
-_EXPLAINED = _Mark("»", ">", "magenta", "explained by another finding", 3)
-_WAIVED = _Mark("~", "~", "blue", "waived", 2)
-_PASS = _Mark("✔", "+", "green", "pass", 1)
-_QUIET = _Mark("·", ".", "dim", "nothing to check", 0)
-_ABSENT = _Mark("-", "-", "dim", "nothing known", -1)
-
-_BY_STATUS = {
-    Status.FAIL: _FAIL,
-    Status.ERROR: _ERROR,
-    Status.WARN: _WARN,
-    Status.UNKNOWN: _UNLOOKED,
-    Status.SKIPPED: _EXPLAINED,
-    Status.WAIVED: _WAIVED,
-    Status.PASS: _PASS,
-    Status.NOT_APPLICABLE: _QUIET,
-}
-
-
-def _mark(cell: Result) -> _Mark:
-    if cell.status is Status.SKIPPED and not cell.evaluated:
-        return _UNLOOKED
-    return _BY_STATUS[cell.status]
-
-
-def _worst(marks: Iterable[_Mark]) -> _Mark:
-    return max(marks, key=lambda mark: mark.rank, default=_QUIET)
 
 
 # --- first lines ----------------------------------------------------------------------------------
@@ -253,6 +224,8 @@ def _marks_of_hosts(run: Run) -> dict[str, _HostMarks]:
     marks = {note.name: _HostMarks(_QUIET, {}) for note in run.hosts}
     for cell in run.results:
         subject = cell.subject
+        if subject.kind is SubjectKind.LINK and cell.status is Status.SKIPPED:
+            continue  # a pair that a part at fault explains says nothing of its two ends
         for host in hosts_of(subject):
             of_host = marks.get(host)
             if of_host is None:
@@ -324,6 +297,25 @@ def _print_legend(screen: _Screen, rows: Iterable[_Row]) -> None:
     for mark in sorted(used, key=lambda mark: -mark.rank):
         legend += Text.assemble("   " if legend else "", screen.symbol(mark), (f" {mark.word}", "dim"))
     screen.block(Text("  "), legend)
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def _print_verdicts(screen: _Screen, told: tuple[ToldVerdict, ...]) -> None:
+    if not told:
+        return
+    screen.heading(TITLE)
+    for one in told[:MOST_VERDICTS]:
+        mark = _BY_STATUS[one.status]
+        head = Text.assemble((shown(one.part), mark.style), f": {shown(one.message)}")
+        screen.block(Text.assemble("  ", screen.symbol(mark), " "), head)
+        before = ""
+        for label, text in one.lines():
+            screen.block(_label("" if label == before else label), Text(shown(text)))
+            before = label
+    if rest := left_out(told):
+        screen.block(Text("  "), Text(rest))
 
 
 # --- findings -------------------------------------------------------------------------------------

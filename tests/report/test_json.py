@@ -89,7 +89,7 @@ def test_head_of_the_report() -> None:
     run = runs.one_of_everything()
     report = json.loads(written(run, ExitCode.INTERNAL))
     covered = coverage(run.results)
-    assert report["schema_version"] == "1.1"
+    assert report["schema_version"] == "1.2"
     assert report["started_at"] == "2026-03-04T05:06:07.891011Z"
     assert (report["duration_s"], report["interrupted"], report["exit_code"]) == (12.5, False, 4)
     assert report["coverage"] == {
@@ -263,7 +263,7 @@ def test_what_is_no_report_is_refused_in_words(tmp_path: Path, text: str, told: 
 
 def test_another_major_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(ReportError, match=r"'2\.0'.*newer"):
-        read_report(written(runs.clean()).replace('"1.1"', '"2.0"'))
+        read_report(written(runs.clean()).replace('"1.2"', '"2.0"'))
 
 
 def test_a_missing_file_is_refused_in_words(tmp_path: Path) -> None:
