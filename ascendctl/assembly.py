@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from ascendctl.facts import (
@@ -23,7 +24,7 @@ from ascendctl.facts import (
 from ascendctl.parsers import parse
 from ascendctl.probe.bundle import HostRecord
 from ascendctl.probe.capture import HostCapture
-from ascendctl.probe.catalogue import BY_ID, Command
+from ascendctl.probe.catalogue import BY_ID
 from ascendctl.probe.frames import Answer, Target
 from ascendctl.topology.generation import detect_accelerator, detect_generation
 
@@ -90,6 +91,15 @@ def _device(chip: ChipId, read: _Reader) -> DeviceFacts:
         health=read("health", target),
         hccs=read("hccs", target),
         spod=read("spod-info", target),
+        optical=read("optical", target),
+        link_stat=read("link-stat", target),
+        stat=read("stat", target),
+        hw_stats=read("hw-stats", target),
+        speed=read("speed", target),
+        duplex=read("duplex", target),
+        mtu=read("mtu", target),
+        fec=read("fec", target),
+        ecc=read("ecc", target),
     )
 
 
@@ -102,28 +112,48 @@ class _Reader:
     def __call__(self, command_id: str, target: Target | None = None) -> Reading[Any]:
         target = target or Target()
         command = BY_ID[command_id]
-        line = command.text(npu=target.npu, chip=target.chip, phy=target.phy)
-        answer = self._capture.answers.get((command_id, target))
-        if answer is not None:
-            return _read_answer(command, line, answer)
-        skip = self._capture.skips.get((command_id, target))
-        if skip is None:
-            ended = self._capture.complete or not self._capture.hello
-            status = ReadingStatus.NOT_ASKED if ended else ReadingStatus.NOT_RECEIVED
-            return Reading(status, command=line)
-        if skip.reason == "missing":
-            reason = f"{command.tool} is not on the host"
-            return Reading(ReadingStatus.TOOL_MISSING, command=line, reason=reason)
-        blocked_by = BlockedBy(skip.hung_command_id or "", skip.hung_phy)
-        reason = f"not asked: {command.tool} had to be killed earlier ({blocked_by.command_id})"
-        return Reading(ReadingStatus.NOT_CALLED, command=line, reason=reason, blocked_by=blocked_by)
+        return reading_of(
+            self._capture,
+            command_id,
+            target,
+            line=_line(command_id, target),
+            tool=command.tool,
+            timeout_s=command.timeout_s,
+        )
 
 
-def _read_answer(command: Command, line: str, answer: Answer) -> Reading[Any]:
+def reading_of(
+    capture: HostCapture, command_id: str, target: Target, *, line: str, tool: str, timeout_s: int
+) -> Reading[Any]:
+    """What a capture says of one command; ``line`` is the command as the parsers know it."""
+    answer = capture.answers.get((command_id, target))
+    if answer is not None:
+        known = _read_once if len(answer.stdout) + len(answer.stderr) <= _SHARED_BYTES else _read_answer
+        return known(timeout_s, line, answer)
+    skip = capture.skips.get((command_id, target))
+    if skip is None:
+        ended = capture.complete or not capture.hello
+        status = ReadingStatus.NOT_ASKED if ended else ReadingStatus.NOT_RECEIVED
+        return Reading(status, command=line)
+    if skip.reason == "missing":
+        return Reading(ReadingStatus.TOOL_MISSING, command=line, reason=f"{tool} is not on the host")
+    if skip.reason == "time-up":
+        return Reading(ReadingStatus.NOT_ASKED, command=line, reason="the host's time was up before its turn")
+    blocked_by = BlockedBy(skip.hung_command_id or "", skip.hung_phy)
+    reason = f"not asked: {tool} had to be killed earlier ({blocked_by.command_id})"
+    return Reading(ReadingStatus.NOT_CALLED, command=line, reason=reason, blocked_by=blocked_by)
+
+
+@lru_cache(maxsize=4096)
+def _line(command_id: str, target: Target) -> str:
+    return BY_ID[command_id].text(npu=target.npu, chip=target.chip, phy=target.phy)
+
+
+def _read_answer(timeout_s: int, line: str, answer: Answer) -> Reading[Any]:
     evidence = _evidence(answer)
     code = answer.exit_code
     if answer.killed:
-        reason = f"had to be killed after {command.timeout_s} s"
+        reason = f"had to be killed after {timeout_s} s"
         return Reading(ReadingStatus.TIMED_OUT, None, line, reason, evidence, code)
     try:
         parsed = parse(line, answer.stdout, answer.stderr, code)
@@ -136,6 +166,11 @@ def _read_answer(command: Command, line: str, answer: Answer) -> Reading[Any]:
     if parsed.status is ParseStatus.BUSY:
         reason = f"{reason} (asked {answer.tries} times)"
     return Reading(ReadingStatus(parsed.status.value), None, line, reason, evidence, code)
+
+
+# A thousand hosts give the same answer to most questions: equal ones are read, and kept, once.
+_SHARED_BYTES = 8192
+_read_once = lru_cache(maxsize=4096)(_read_answer)
 
 
 def _evidence(answer: Answer) -> str:
@@ -168,6 +203,7 @@ def _system(record: HostRecord, read: _Reader) -> SystemFacts:
         kernel = replace(kernel, value=kernel.value.release)
     return SystemFacts(
         hostname=read("hostname"),
+        hostname_addresses=read("hostname-addresses"),
         kernel=kernel,
         architecture=architecture,
         os_release=read("os-release"),
@@ -175,8 +211,11 @@ def _system(record: HostRecord, read: _Reader) -> SystemFacts:
         firmware_version=read("firmware-version"),
         cann_version=read("cann-version"),
         addresses=read("host-addresses"),
+        links=read("host-links"),
         open_files_limit=_open_files_limit(record.capture),
         clock=_clock(record, read),
+        memory=read("meminfo"),
+        time_service=read("time-service"),
     )
 
 

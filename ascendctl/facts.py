@@ -425,6 +425,69 @@ class HostAddress:
 
 
 @dataclass(frozen=True)
+class HostLink:
+    """One line of ``ip -o link show``: the largest packet that an interface of the host sends."""
+
+    interface: str
+    mtu_bytes: int
+
+
+@dataclass(frozen=True)
+class RouteFacts:
+    """``ip route get``: the way the kernel takes to an address; ``interface`` None = it has none."""
+
+    interface: str | None
+    gateway: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class HostPingFacts:
+    """``ping`` of the host itself. ``interface`` None = not printed.
+
+    ``path_mtu_bytes``: the largest packet of the way, where a router or the kernel said that these were
+    larger; 0 where it did not say how large it may be.
+    """
+
+    target: str
+    transmitted: int
+    received: int
+    interface: str | None = None
+    path_mtu_bytes: int | None = None
+
+
+class PortAnswer(str, Enum):
+    """What trying to connect to a TCP port met. The first two tell that the way to the port is open."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"  # nothing listens there, and its host said so
+    REJECTED = "rejected"  # a router or a firewall said no
+    TIMED_OUT = "timed out"
+
+
+@dataclass(frozen=True)
+class PortFacts:
+    """Answers of TCP ports of one address."""
+
+    target: str
+    answers: Mapping[int, PortAnswer]
+
+
+@dataclass(frozen=True)
+class HostPathFacts:
+    """What a host learned of the way to an address of another host.
+
+    ``whole``: a ping that fills the largest packet and must not be cut into pieces.
+    """
+
+    address: str
+    route: Reading[RouteFacts] = field(default_factory=not_asked)
+    ping: Reading[HostPingFacts] = field(default_factory=not_asked)
+    whole: Reading[HostPingFacts] = field(default_factory=not_asked)
+    ports: Reading[PortFacts] = field(default_factory=not_asked)
+
+
+@dataclass(frozen=True)
 class ClockFacts:
     """Host time minus the midpoint of the exchange, and half the exchange's length."""
 
@@ -462,6 +525,7 @@ class ToolFacts:
 @dataclass(frozen=True)
 class SystemFacts:
     hostname: Reading[str] = field(default_factory=not_asked)
+    hostname_addresses: Reading[tuple[str, ...]] = field(default_factory=not_asked)  # what it leads to
     kernel: Reading[str] = field(default_factory=not_asked)
     architecture: Reading[str] = field(default_factory=not_asked)
     os_release: Reading[str] = field(default_factory=not_asked)
@@ -469,6 +533,7 @@ class SystemFacts:
     firmware_version: Reading[str] = field(default_factory=not_asked)
     cann_version: Reading[str] = field(default_factory=not_asked)
     addresses: Reading[tuple[HostAddress, ...]] = field(default_factory=not_asked)
+    links: Reading[tuple[HostLink, ...]] = field(default_factory=not_asked)
     open_files_limit: Reading[int] = field(default_factory=not_asked)
     clock: Reading[ClockFacts] = field(default_factory=not_asked)
     memory: Reading[MemoryFacts] = field(default_factory=not_asked)
@@ -601,6 +666,7 @@ class HostFacts:
     hccn_conf: Reading[HccnConfFacts] = field(default_factory=not_asked)
     system: SystemFacts = field(default_factory=SystemFacts)
     devices: tuple[DeviceFacts, ...] = ()
+    paths: tuple[HostPathFacts, ...] = ()
 
 
 @dataclass(frozen=True)

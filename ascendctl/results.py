@@ -148,6 +148,85 @@ class HostNote:
 
 
 @dataclass(frozen=True)
+class DeviceCounters:
+    """Error counters of a device, for `diff` to compare with those of another run.
+
+    ``groups``: where they were read, and there the counters by the names that the tool prints. A group is
+    there exactly when it was read; a counter that `ascendctl.counters` compares and that is not in it is 0.
+    ``device`` is a physical id, ``read_at`` the start of the run that read them.
+    """
+
+    host: str
+    device: int
+    read_at: dt.datetime
+    groups: Mapping[str, Mapping[str, int]]
+
+
+class ComponentKind(str, Enum):
+    """What a verdict may accuse."""
+
+    DEVICE = "device"
+    NPU = "npu"
+    HOST = "host"
+    LINK = "link"
+    SWITCH = "switch"
+    SUPER_POD = "super_pod"
+    TLS_GROUP = "tls_group"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the cluster that can be at fault; what does not name it is None.
+
+    ``device`` is a physical id, ``npu`` an NPU id (A3: both its dies), ``peer`` the other end of a link,
+    ``value`` an address, a super pod id or the TLS switch of a group.
+    """
+
+    kind: ComponentKind
+    host: str | None = None
+    device: int | None = None
+    npu: int | None = None
+    peer: Peer | None = None
+    switch: str | None = None
+    value: str | None = None
+
+
+def component_text(component: Component) -> str:
+    """The part in a few words: ``node01 device 3 (roce)``, ``leaf switch leaf-2``."""
+    words = [component.host] if component.host else []
+    if component.npu is not None and component.device is None:
+        words.append(f"NPU {component.npu}")
+    if component.device is not None:
+        words.append(f"device {component.device}")
+    if component.peer is not None:
+        words.append(f"to {component.peer.host} device {component.peer.device}")
+    if component.switch is not None:
+        words.append(f"leaf switch {component.switch}")
+    kind = component.kind.value.replace("_", " ")
+    if not words:
+        return f"{kind} {component.value}" if component.value else f"the {kind}"
+    return " ".join(words) + (f" ({component.value})" if component.value else "")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A part at fault. ``confidence`` is 0..1; ``explains`` are the cells that follow from it.
+
+    ``evidence`` and ``ruled_out`` are sentences; ``alternatives`` explain the same data as well, so that
+    the data cannot tell between them.
+    """
+
+    component: Component
+    message: str
+    confidence: float
+    explains: tuple[CellKey, ...] = ()
+    evidence: tuple[str, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+    alternatives: tuple[Component, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of verify: everything a report is made from."""
 
@@ -156,6 +235,8 @@ class Run:
     results: tuple[Result, ...]
     hosts: tuple[HostNote, ...] = ()
     interrupted: bool = False
+    verdicts: tuple[Verdict, ...] = ()
+    counters: tuple[DeviceCounters, ...] = ()
 
 
 class ExitCode(IntEnum):

@@ -2,8 +2,9 @@
 
     inventory → probe plan → transport → captures → parsers → facts → checks → results
 
-`gather` goes as far as the captures and may record them; `judge` takes it from there, for a live run and
-for a replay alike.
+`gather` asks every host, `gather_mesh` then has them ping each other; both may record what came, and each
+host's answer is let go of as soon as its facts are made. `judge` takes it from there, for a live run and for
+a replay alike.
 """
 
 from __future__ import annotations
@@ -17,37 +18,85 @@ from pathlib import Path
 
 from ascendctl.assembly import host_facts
 from ascendctl.checks.engine import run_checks
+from ascendctl.checks.mesh import with_consequences_folded
+from ascendctl.checks.registry import CLUSTER_CHECKS, mesh_checks
 from ascendctl.checks.waivers import WaiverRule
-from ascendctl.facts import Accelerator, ClusterFacts, Expectation, Generation, HostFacts, Reach, ReachStatus
+from ascendctl.counters import counters_of
+from ascendctl.exchange import Manner, ask_all, reach_of
+from ascendctl.facts import (
+    Accelerator,
+    ClusterFacts,
+    Expectation,
+    Generation,
+    HostFacts,
+    Profile,
+    Reach,
+    ReachStatus,
+)
 from ascendctl.facts import ScaleOut as ScaleOutFact
 from ascendctl.inventory import Endpoint, Host, Inventory, Privilege, Waiver
-from ascendctl.probe.bundle import HostRecord, Recorder, Recording
-from ascendctl.probe.capture import CaptureSink
-from ascendctl.probe.catalogue import BY_ID, COMMANDS
-from ascendctl.probe.frames import Answer, Frame
+from ascendctl.probe.bundle import HostRecord, MeshAsked, Recorder, Recording
+from ascendctl.probe.capture import HostCapture
+from ascendctl.probe.catalogue import commands_of
 from ascendctl.probe.script import allowed, build_script, new_nonce
 from ascendctl.results import HostNote, Run
+from ascendctl.second_phase import (
+    Mesh,
+    MeshSettings,
+    ask_each_other,
+    from_recording,
+    host_net_check,
+    measured,
+    rounds_of,
+    with_ways,
+)
 from ascendctl.topology.generation import ASCEND_TOOLS
-from ascendctl.transport.contract import Deadlines, Job, Listener, Outcome, Sink, Transport
-from ascendctl.transport.fanout import DEFAULT_WIDTH, fan_out
+from ascendctl.topology.mesh import MeshMode
+from ascendctl.transport.contract import Deadlines, Job, Listener, Outcome, Transport
+from ascendctl.transport.fanout import DEFAULT_WIDTH
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to ask. ``width``: hosts asked at the same time."""
+    """How to ask, and how much. ``width``: hosts asked at the same time. ``limit_failures``: after so many
+    hosts that could not be asked no more are begun; None = all are."""
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     width: int = DEFAULT_WIDTH
+    limit_failures: int | None = None
+    profile: Profile = Profile.STANDARD
+    mesh: MeshSettings = field(default_factory=MeshSettings)
+
+    def manner(
+        self,
+        transport: Transport,
+        listener: Listener,
+        on_answer: Callable[[str, str], None],
+        recorder: Recorder | None,
+    ) -> Manner:
+        return Manner(
+            transport, self.width, self.deadlines, self.limit_failures, listener, on_answer, recorder
+        )
 
 
-def plan_jobs(hosts: Sequence[Host], nonce: str) -> list[Job]:
+def plan_jobs(hosts: Sequence[Host], nonce: str, profile: Profile) -> list[Job]:
     """What will be sent to whom: one script per host, the same bytes for the same privilege."""
-    commands = allowed(COMMANDS)
+    commands = allowed(commands_of(profile))
     scripts = {
         privilege: build_script(nonce, sudo=privilege is Privilege.SUDO, commands=commands)
         for privilege in Privilege
     }
     return [Job(host.name, host.endpoint, scripts[host.privilege], host.group) for host in hosts]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was learned of every host, in order. Of ``records`` the captures are gone: ``facts`` hold them."""
+
+    records: tuple[HostRecord, ...]
+    facts: ClusterFacts
+    interrupted: bool = False
+    mesh: Mesh = field(default_factory=Mesh)
 
 
 def gather(
@@ -59,73 +108,134 @@ def gather(
     on_answer: Callable[[str, str], None],
     recorder: Recorder | None = None,
     stop: threading.Event | None = None,
-) -> tuple[tuple[HostRecord, ...], bool]:
-    """Ask every host; returns one record per host, in order, and whether the run was interrupted.
+) -> Gathered:
+    """Ask every host what it is. Never raises for a host's sake.
 
-    ``on_answer(host, command line)`` is called as answers arrive. Never raises for a host's sake;
-    Ctrl-C ends the asking and what was learned is returned.
+    ``on_answer(host, command line)`` is called as answers arrive. Ctrl-C ends the asking and what was
+    learned is returned.
     """
     nonce = new_nonce()
-    sinks: dict[str, CaptureSink] = {}
+    by_name = {host.name: host for host in hosts}
 
-    def sink_for(job: Job) -> Sink:
-        def on_frame(frame: Frame) -> None:
-            if isinstance(frame, Answer):
-                on_answer(job.host, _command_line(frame))
-
-        on_bytes = recorder.writer(job.host) if recorder else None
-        sinks[job.host] = CaptureSink(nonce, on_frame=on_frame, on_bytes=on_bytes)
-        return sinks[job.host]
+    def take(outcome: Outcome, capture: HostCapture) -> tuple[HostRecord, HostFacts]:
+        whole = HostRecord(
+            outcome.host,
+            expectation_of(by_name[outcome.host]),
+            reach_of(outcome),
+            capture,
+            outcome.sent_at,
+            outcome.duration_s,
+        )
+        kept = HostCapture(clock_received_at=capture.clock_received_at)
+        return replace(whole, capture=kept), host_facts(whole)
 
     if recorder:
         waiting = Reach(ReachStatus.NOT_ATTEMPTED, "the run ended before this host was asked")
         recorder.begin([HostRecord(host.name, expectation_of(host), waiting) for host in hosts])
-    outcomes = fan_out(
-        plan_jobs(hosts, nonce),
-        lambda job: transport,
-        sink_for,
-        width=settings.width,
-        deadlines=settings.deadlines,
-        listener=_Closing(listener, recorder),
-        stop=stop or threading.Event(),
-    )
-    by_host = {outcome.host: outcome for outcome in outcomes}
-    records = tuple(_record(host, by_host[host.name], sinks.get(host.name)) for host in hosts)
+    manner = settings.manner(transport, listener, on_answer, recorder)
+    taken = ask_all(plan_jobs(hosts, nonce, settings.profile), nonce, manner, take, stop=stop)
+    records = tuple(taken[host.name][0] for host in hosts)
+    facts = ClusterFacts(tuple(taken[host.name][1] for host in hosts))
     interrupted = any(record.reach.status is ReachStatus.INTERRUPTED for record in records)
-    return records, interrupted
+    return Gathered(records, facts, interrupted)
+
+
+def gather_mesh(
+    hosts: Sequence[Host],
+    gathered: Gathered,
+    transport: Transport,
+    *,
+    settings: Settings,
+    listener: Listener,
+    on_answer: Callable[[str, str], None],
+    say: Callable[[str, Sequence[str]], None],
+    recorder: Recorder | None = None,
+    stop: threading.Event | None = None,
+    until_s: float | None = None,
+) -> Gathered:
+    """Then have them ping each other: the same, with what that told.
+
+    ``say`` gets a round's plan in words, and who sends, before it is carried out; ``until_s``: the monotonic
+    time at which the run has to end. After an interruption nothing more is sent.
+    """
+
+    def begin(asked: MeshAsked) -> None:
+        if recorder:
+            recorder.begin_mesh(gathered.records, asked)
+
+    manner = settings.manner(transport, listener, on_answer, recorder)
+    mesh = ask_each_other(
+        hosts,
+        gathered.facts,
+        settings.mesh,
+        manner,
+        say=say,
+        begin=begin,
+        stop=stop,
+        until_s=until_s,
+        send=not gathered.interrupted,
+    )
+    records = tuple(replace(record, mesh=rounds_of(mesh, record.name)) for record in gathered.records)
+    return replace(gathered, records=records, mesh=mesh, interrupted=gathered.interrupted or mesh.interrupted)
 
 
 def judge(
-    records: Sequence[HostRecord],
+    gathered: Gathered,
     waivers: Sequence[Waiver],
     *,
     started_at: dt.datetime,
     duration_s: float,
-    interrupted: bool = False,
+    profile: Profile = Profile.STANDARD,
+    whole: bool = True,
 ) -> Run:
-    """Captures in, verdicts out. Waivers expire by the date of ``started_at``."""
-    cluster = ClusterFacts(tuple(host_facts(record) for record in records))
+    """What was gathered in, verdicts out. Waivers expire by the date of ``started_at``.
+
+    ``whole``: every host of the run is there, not a selection made afterwards.
+    """
+    cluster = with_ways(gathered.facts, gathered.mesh)
+    met = measured(gathered.mesh, cluster, whole=whole)
     rules = [WaiverRule(w.check, w.hosts, w.device, w.until, w.reason) for w in waivers]
-    results = run_checks(cluster, waivers=rules, today=started_at.astimezone().date())
-    notes = tuple(_note(host) for host in cluster.hosts)
-    return Run(started_at, duration_s, results, notes, interrupted)
+    results = run_checks(
+        cluster,
+        waivers=rules,
+        today=started_at.astimezone().date(),
+        cluster_checks=(*CLUSTER_CHECKS, host_net_check(gathered.mesh), *mesh_checks(met)),
+        profile=profile,
+    )
+    return Run(
+        started_at,
+        duration_s,
+        with_consequences_folded(results, met),
+        tuple(_note(host) for host in cluster.hosts),
+        gathered.interrupted,
+        verdicts=met.verdicts,
+        counters=counters_of(cluster, started_at),
+    )
 
 
 def replay(recording: Recording, only: Collection[str] | None = None) -> Run:
-    """Judge a recording as if it were arriving now, with the dates of its own time.
+    """Judge a recording as if it were arriving now, with the dates and the profile of its own.
 
     ``only``: the names of the hosts to judge; None = all.
     """
-    records = [record for record in recording.hosts if only is None or record.name in only]
-    interrupted = any(record.reach.status is ReachStatus.INTERRUPTED for record in records)
-    duration_s = max((record.duration_s for record in records), default=0.0)
+    records = tuple(record for record in recording.hosts if only is None or record.name in only)
+    mesh = from_recording(_mesh_of(recording), records)
+    reached = any(record.reach.status is ReachStatus.INTERRUPTED for record in records)
+    facts = ClusterFacts(tuple(host_facts(record) for record in records))
     return judge(
-        records,
+        Gathered(records, facts, reached or mesh.interrupted, mesh),
         recording.waivers,
         started_at=recording.started_at,
-        duration_s=duration_s,
-        interrupted=interrupted,
+        duration_s=max((record.duration_s for record in records), default=0.0),
+        profile=recording.profile,
+        whole=len(records) == len(recording.hosts),
     )
+
+
+def _mesh_of(recording: Recording) -> MeshAsked | None:
+    if recording.hand_carried:
+        return MeshAsked(MeshMode.OFF.value, why_off="outputs that were carried by hand hold no pings")
+    return recording.mesh
 
 
 def with_inventory(recording: Recording, inventory: Inventory, directory: Path) -> Recording:
@@ -166,45 +276,8 @@ def expectation_of(host: Host) -> Expectation:
         nic=host.nic,
         group=host.group,
         tags=host.tags,
+        thresholds=host.thresholds,
     )
-
-
-class _Closing:
-    """Passes progress on and closes a host's recording file when the host is done."""
-
-    def __init__(self, listener: Listener, recorder: Recorder | None) -> None:
-        self._listener = listener
-        self._recorder = recorder
-
-    def started(self, host: str) -> None:
-        self._listener.started(host)
-
-    def finished(self, outcome: Outcome) -> None:
-        if self._recorder:
-            self._recorder.close_host(outcome.host)
-        self._listener.finished(outcome)
-
-
-def _record(host: Host, outcome: Outcome, sink: CaptureSink | None) -> HostRecord:
-    failure = outcome.failure
-    reach = (
-        Reach(ReachStatus(failure.kind), failure.detail, failure.via, failure.internal)
-        if failure
-        else Reach(ReachStatus.REACHED)
-    )
-    record = HostRecord(
-        host.name, expectation_of(host), reach, sent_at=outcome.sent_at, duration_s=outcome.duration_s
-    )
-    if sink is None:
-        return record
-    return replace(record, capture=sink.capture())
-
-
-def _command_line(answer: Answer) -> str:
-    command, target = BY_ID.get(answer.command_id), answer.target
-    if command is None:
-        return answer.command_id
-    return command.text(npu=target.npu, chip=target.chip, phy=target.phy)
 
 
 def _note(host: HostFacts) -> HostNote:

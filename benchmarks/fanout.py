@@ -33,7 +33,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ascendctl.probe.catalogue import COMMANDS
+from ascendctl.facts import Profile
+from ascendctl.probe.catalogue import commands_of
 from ascendctl.probe.script import allowed, build_script, new_nonce
 from ascendctl.sim.render import render_cluster
 from ascendctl.sim.spec import make_spec
@@ -112,7 +113,7 @@ def bare(servers: OpenSSHFarm, hosts: list[FarmHost], width: int) -> None:
 
 
 def locally(path: str, count: int) -> None:
-    script = build_script(new_nonce(), sudo=False, commands=allowed(COMMANDS))
+    script = build_script(new_nonce(), sudo=False, commands=allowed(commands_of(Profile.STANDARD)))
 
     def one(_: int) -> None:
         done = subprocess.run(
@@ -140,6 +141,7 @@ def verify(
     inventory.write_text(yaml.safe_dump({"version": 1, "defaults": defaults, "hosts": entries}))
     report = folder / "report.json"
     argv = [sys.executable, "-m", "ascendctl", "verify", "-i", str(inventory), "--format", "json"]
+    argv += ["--mesh", "off"]
     with report.open("wb") as stream:
         started = time.perf_counter()
         process = subprocess.Popen([*argv, "--width", str(options.width)], stdout=stream)

@@ -55,7 +55,9 @@ def fault_recording(
         if not done.exists():
             with SimCluster(spec) as sim:
                 inventory = str(sim.inventory_path)
-                code = verify_to(report, "--inventory", inventory, "--record", str(recording))
+                code = verify_to(
+                    report, "--inventory", inventory, "--record", str(recording), "--mesh", "off"
+                )
                 done.write_text(json.dumps([code, str(sim.directory)]))
     code, simulated_in = json.loads(done.read_text())
     return FaultRecording(spec, recording, report, code, Path(simulated_in))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ascendctl.checks.contract import Check
 from ascendctl.facts import (
@@ -49,19 +49,18 @@ def could_not_start(reading: Reading[Any]) -> bool:
     return reading.exit_code == 127 or "ret is -80" in reading.evidence
 
 
-class AscendCheck(Check):
-    """A check of a host with Ascend NPUs; elsewhere it is one not-applicable cell with the reason."""
+def without_npus(host: HostFacts) -> str:
+    """Why checks of NPUs do not apply to the host; empty where it has, or may have, Ascend NPUs."""
+    if host.accelerator not in (Accelerator.NVIDIA, Accelerator.CPU):
+        return ""
+    kind = "NVIDIA" if host.accelerator is Accelerator.NVIDIA else "CPU"
+    return f"this is a {kind} host, without Ascend NPUs"
 
-    def judge(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
-        if host.accelerator in (Accelerator.NVIDIA, Accelerator.CPU):
-            kind = "NVIDIA" if host.accelerator is Accelerator.NVIDIA else "CPU"
-            yield self.not_applicable(host_subject(host.host), f"this is a {kind} host, without Ascend NPUs")
-        else:
-            yield from self.judge_ascend(host, cluster)
 
-    @abstractmethod
-    def judge_ascend(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
-        """Every cell of this check on a host that has, or may have, Ascend NPUs."""
+class Cells:
+    """Makes the cells of one check."""
+
+    id: ClassVar[str]
 
     def passed(self, subject: Subject, message: str) -> Result:
         return Result(self.id, subject, Status.PASS, message)
@@ -147,6 +146,21 @@ class AscendCheck(Check):
     def depends(self, subject: Subject, message: str, cause: CellKey) -> Result:
         """A cell that cannot be judged as long as another one is not good."""
         return Unlearned(self.id, subject, Status.UNKNOWN, message, cause=cause)
+
+
+class AscendCheck(Cells, Check):
+    """A check of a host with Ascend NPUs; elsewhere it is one not-applicable cell with the reason."""
+
+    def judge(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
+        reason = without_npus(host)
+        if reason:
+            yield self.not_applicable(host_subject(host.host), reason)
+        else:
+            yield from self.judge_ascend(host, cluster)
+
+    @abstractmethod
+    def judge_ascend(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
+        """Every cell of this check on a host that has, or may have, Ascend NPUs."""
 
 
 class DeviceCheck(AscendCheck):

@@ -21,7 +21,7 @@ from ascendctl.checks.ascend import Unlearned, internal_error
 from ascendctl.checks.contract import Check, ClusterCheck
 from ascendctl.checks.registry import CLUSTER_CHECKS, HOST_CHECKS
 from ascendctl.checks.waivers import WaiverRule, apply_waivers
-from ascendctl.facts import BlockedBy, ClusterFacts, HostFacts
+from ascendctl.facts import BlockedBy, ClusterFacts, HostFacts, Profile
 from ascendctl.results import CellKey, Result, Status, Subject, SubjectKind, host_subject
 
 
@@ -32,23 +32,34 @@ def run_checks(
     today: dt.date,
     checks: Sequence[Check] = HOST_CHECKS,
     cluster_checks: Sequence[ClusterCheck] = CLUSTER_CHECKS,
+    profile: Profile = Profile.STANDARD,
 ) -> tuple[Result, ...]:
     """Every cell of every check on every host of the selection, in the order host, check, device.
 
+    Behind them the cells of the checks between hosts, in the order check, host.
+
+    ``profile``: what was asked; checks of a deeper one have no cells.
+
     Never raises for a check's sake: an exception becomes ``error`` cells, all others are unaffected.
     """
+    checks = [check for check in checks if _is_run(check, profile)]
+    cluster_checks = [check for check in cluster_checks if _is_run(check, profile)]
     judged = _unique(
         cell
         for host in cluster.hosts
         for check in checks
         for cell in _guarded(check.id, host_subject(host.host), check, host, cluster)
     )
-    results = _Causes(judged, checks).explained()
+    causes = _Causes([*checks, *cluster_checks])
+    results = causes.explained(judged)
     for cluster_check in cluster_checks:
         between = _guarded_cluster(cluster_check, cluster, results)
-        known = _unique([*results, *between])
-        results = _Causes(known, [*checks, *cluster_checks]).explained()
+        results += causes.explained(_unique(between))
     return apply_waivers(results, waivers, today)
+
+
+def _is_run(check: Check | ClusterCheck, profile: Profile) -> bool:
+    return profile is Profile.DEEP or check.profile is Profile.STANDARD
 
 
 def _guarded(
@@ -84,24 +95,34 @@ def _unique(cells: Iterable[Result]) -> list[Result]:
 
 
 class _Causes:
-    """Finds for each cell the root finding that explains it."""
+    """Finds for each cell the root finding that explains it.
 
-    def __init__(self, cells: Sequence[Result], checks: Sequence[Check | ClusterCheck]) -> None:
-        self._cells = {cell.key: cell for cell in cells}
+    Takes the cells in portions: those of one are explained by each other and by those before them.
+    """
+
+    def __init__(self, checks: Sequence[Check | ClusterCheck]) -> None:
+        self._cells: dict[CellKey, Result] = {}
         self._checks = {check.id: check for check in checks}
         self._owners = _owners(checks)
         self._roots: dict[CellKey, CellKey | None] = {}
         self._open: set[CellKey] = set()
         self._keys_of: dict[tuple[str | None, str], list[CellKey]] = {}
-        for key in self._cells:
-            self._keys_of.setdefault((key.subject.host, key.check), []).append(key)
         self._before: dict[str, frozenset[str]] = {}
 
-    def explained(self) -> tuple[Result, ...]:
-        """The cells in their order, those with a cause turned into ``skipped``."""
-        return tuple(self._explain(cell) for cell in self._cells.values())
+    def explained(self, cells: Iterable[Result]) -> tuple[Result, ...]:
+        """The new cells in their order, those with a cause turned into ``skipped``.
+
+        A cell that was there before stays as it is, and its second is dropped.
+        """
+        new = [cell for cell in cells if cell.key not in self._cells]
+        for cell in new:
+            self._cells[cell.key] = cell
+            self._keys_of.setdefault((cell.subject.host, cell.check), []).append(cell.key)
+        return tuple(self._explain(cell) for cell in new)
 
     def _explain(self, cell: Result) -> Result:
+        if cell.status is Status.SKIPPED:  # its check knows the cause itself
+            return _plain(cell)
         if cell.status is Status.PASS and not self._void_after(cell.check):
             return cell
         root_key = self._root_of(cell.key)
@@ -143,6 +164,8 @@ class _Causes:
 
     def _causes_of(self, cell: Result) -> Iterable[CellKey]:
         """The cells that explain this one directly, the best first."""
+        if cell.status is Status.SKIPPED and cell.caused_by in self._cells:
+            yield cell.caused_by
         if cell.status in (Status.NOT_APPLICABLE, Status.ERROR, Status.SKIPPED):
             return
         if isinstance(cell, Unlearned) and cell.hung:

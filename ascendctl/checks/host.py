@@ -223,7 +223,7 @@ class Versions(AscendCheck):
     def judge_ascend(self, host: HostFacts, cluster: ClusterFacts) -> Iterable[Result]:
         subject = host_subject(host.host)
         reading = host.system.driver_version
-        version = reading.value or (host.npu_smi.value.version if host.npu_smi.value else None)
+        version = driver_version(host)
         if version is None:
             yield self.unlearned(subject, "the driver version", reading)
             return
@@ -256,6 +256,11 @@ class Versions(AscendCheck):
         others = (("firmware", host.system.firmware_version), ("CANN", host.system.cann_version))
         parts = [f"driver {version}", *(f"{name} {known.value}" for name, known in others if known.value)]
         yield self.passed(subject, ", ".join(parts))
+
+
+def driver_version(host: HostFacts) -> str | None:
+    """The driver's version, from its own file or from npu-smi's first line; None = not known."""
+    return host.system.driver_version.value or (host.npu_smi.value.version if host.npu_smi.value else None)
 
 
 _OLDEST_DRIVER = (24, 1)

@@ -5,11 +5,18 @@ The order is that of reports, and a check stands after the ones it names in ``af
 
 from __future__ import annotations
 
+from ascendctl.checks.across.addresses import DuplicateAddress, GatewaysEqual, Segments
+from ascendctl.checks.across.host_side import Clock, Hostnames
+from ascendctl.checks.across.settings import MtuEqual, TlsSwitch
+from ascendctl.checks.across.super_pods import SuperPods
+from ascendctl.checks.across.versions import NpuModel, VersionsEqual
 from ascendctl.checks.contract import Check, ClusterCheck
 from ascendctl.checks.counters import Ecc, HccsErrors, LinkFlaps, PortErrors
 from ascendctl.checks.hccn_conf import HccnConf
 from ascendctl.checks.host import Reachable, Tools, Versions
 from ascendctl.checks.host_limits import HugePages, OpenFiles, TimeService
+from ascendctl.checks.host_net import HostNet
+from ascendctl.checks.mesh import Measured, Mesh, MeshHccs, MeshRoce
 from ascendctl.checks.npus import HccsLinks, NpuCount, NpuHealth, NpuMapping
 from ascendctl.checks.optical import Optical
 from ascendctl.checks.port_settings import Fec, Mtu, Speed
@@ -50,9 +57,26 @@ HOST_CHECKS: tuple[Check, ...] = (
     Tls(),
 )
 
-CLUSTER_CHECKS: tuple[ClusterCheck, ...] = ()
+CLUSTER_CHECKS: tuple[ClusterCheck, ...] = (
+    VersionsEqual(),
+    NpuModel(),
+    Clock(),
+    Hostnames(),
+    TlsSwitch(),
+    MtuEqual(),
+    Segments(),
+    GatewaysEqual(),
+    DuplicateAddress(),
+    SuperPods(),
+)
+
+
+def mesh_checks(measured: Measured | None = None) -> tuple[ClusterCheck, ...]:
+    """The checks of what pings between hosts met; behind all others; they judge only what is given."""
+    return (Mesh(measured), MeshHccs(measured), MeshRoce(measured))
+
 
 BY_ID: dict[str, Check | ClusterCheck] = {
     **{check.id: check for check in HOST_CHECKS},
-    **{check.id: check for check in CLUSTER_CHECKS},
+    **{check.id: check for check in (*CLUSTER_CHECKS, HostNet(), *mesh_checks())},
 }

@@ -14,7 +14,22 @@ from typing import Annotated
 import typer
 
 from ascendctl import __version__
-from ascendctl.cli import bundle, demo, diff, explain, inventory, parse, probe, report, sim, verify, watch
+from ascendctl.cli import (
+    bundle,
+    demo,
+    diff,
+    env,
+    explain,
+    inventory,
+    parse,
+    probe,
+    ranktable,
+    report,
+    sim,
+    topology,
+    verify,
+    watch,
+)
 from ascendctl.results import ExitCode
 
 
@@ -39,7 +54,22 @@ def build_app() -> typer.Typer:
     ) -> None:
         del version
 
-    for module in (verify, diff, watch, bundle, inventory, explain, parse, probe, report, sim, demo):
+    for module in (
+        verify,
+        topology,
+        env,
+        ranktable,
+        diff,
+        watch,
+        bundle,
+        inventory,
+        explain,
+        parse,
+        probe,
+        report,
+        sim,
+        demo,
+    ):
         module.register(app)
     return app
 

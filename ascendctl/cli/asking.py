@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ascendctl.facts import ClusterFacts
     from ascendctl.inventory import Host, Inventory
     from ascendctl.probe.bundle import HostRecord, Recorder, Recording
-    from ascendctl.verify import Settings
+    from ascendctl.report.progress import Progress
+    from ascendctl.transport.contract import Outcome
+    from ascendctl.verify import Gathered, Settings
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,16 @@ def ask(source: Source, settings: Settings, *, quiet: bool = False) -> Asked:
         )
         records: Sequence[HostRecord] = [one for one in recording.hosts if one.name in chosen]
         interrupted = any(one.reach.status is ReachStatus.INTERRUPTED for one in records)
+        cluster = ClusterFacts(tuple(host_facts(record) for record in records))
         if source.inventory:
             addresses = {host.name: host.endpoint.address for host in chosen.values()}
     else:
         hosts = [this_host()] if source.local else selected(source)
-        records, interrupted = gather_live(hosts, settings, local=source.local, quiet=quiet)
+        gathered = gather_live(hosts, settings, local=source.local, quiet=quiet)
+        cluster, interrupted = gathered.facts, gathered.interrupted
         if not source.local:
             addresses = {host.name: host.endpoint.address for host in hosts}
-    return Asked(ClusterFacts(tuple(host_facts(record) for record in records)), addresses, interrupted)
+    return Asked(cluster, addresses, interrupted)
 
 
 def gather_live(
@@ -80,16 +84,19 @@ def gather_live(
     local: bool = False,
     quiet: bool = False,
     recorder: Recorder | None = None,
-) -> tuple[Sequence[HostRecord], bool]:
-    """Ask with progress on standard error; one record per host, and whether it was interrupted.
+    mesh: bool = False,
+    until_s: float | None = None,
+) -> Gathered:
+    """Ask with progress on standard error; with ``mesh`` also have the hosts ping each other.
 
-    Raises Refused where a password cannot be had.
+    The plan of that is told on standard error before it is carried out. ``until_s``: the monotonic time at
+    which the run has to end. Raises Refused where a password cannot be had.
     """
     from ascendctl.report.progress import Progress
     from ascendctl.transport.local import LocalTransport
     from ascendctl.transport.passwords import PasswordError, resolve_passwords
     from ascendctl.transport.ssh import SshTransport
-    from ascendctl.verify import gather
+    from ascendctl.verify import gather, gather_mesh
 
     try:
         passwords = None if local else resolve_passwords([host.endpoint for host in hosts])
@@ -97,18 +104,69 @@ def gather_live(
         raise Refused(str(error)) from error
     with contextlib.ExitStack() as stack:
         ssh = stack.enter_context(SshTransport(passwords=passwords)) if passwords is not None else None
-        progress = stack.enter_context(Progress([host.name for host in hosts], quiet=quiet))
-        gathered = gather(
-            hosts,
-            ssh or LocalTransport(),
-            settings=settings,
-            listener=progress,
-            on_answer=progress.frame,
-            recorder=recorder,
-        )
+        transport = ssh or LocalTransport()
+        with Progress([host.name for host in hosts], quiet=quiet) as progress:
+            gathered = gather(
+                hosts,
+                transport,
+                settings=settings,
+                listener=progress,
+                on_answer=progress.frame,
+                recorder=recorder,
+            )
+        if mesh:
+            with _Rounds(quiet) as rounds:
+                gathered = gather_mesh(
+                    hosts,
+                    gathered,
+                    transport,
+                    settings=settings,
+                    listener=rounds,
+                    on_answer=rounds.frame,
+                    say=rounds.say,
+                    recorder=recorder,
+                    until_s=until_s,
+                )
     for warning in ssh.warnings if ssh else ():
         print(f"ascendctl: {warning}", file=sys.stderr)
     return gathered
+
+
+class _Rounds:
+    """The progress of the rounds of pings: for each a line that says its plan, then a display of its own."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._shown = contextlib.ExitStack()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> _Rounds:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._shown.close()
+
+    def say(self, text: str, hosts: Sequence[str]) -> None:
+        """What is going to be asked of which hosts; none where it is a mere word."""
+        from ascendctl.report.progress import Progress
+
+        self._shown.close()
+        if not self._quiet:
+            print(f"ascendctl: {text}", file=sys.stderr, flush=True)
+        if hosts:
+            self._progress = self._shown.enter_context(Progress(hosts, quiet=self._quiet))
+
+    def started(self, host: str) -> None:
+        if self._progress:
+            self._progress.started(host)
+
+    def frame(self, host: str, text: str) -> None:
+        if self._progress:
+            self._progress.frame(host, text)
+
+    def finished(self, outcome: Outcome) -> None:
+        if self._progress:
+            self._progress.finished(outcome)
 
 
 def read_recording(

@@ -77,6 +77,7 @@ def bundle(
 
 def _redact(recording: Path, folder: Path) -> Redactor:
     """Write the redacted recording into an empty folder."""
+    from ascendctl.probe.bundle import SUFFIXES
     from ascendctl.probe.redaction import Survey, new_redactor
 
     index_path = recording / "recording.json"
@@ -84,11 +85,11 @@ def _redact(recording: Path, folder: Path) -> Redactor:
     if index_path.exists():
         index = json.loads(index_path.read_text(encoding="utf-8"))
         names = [entry["name"] for entry in index["hosts"]] if index else []
-        suffix = ".probe"
+        suffixes: tuple[str, ...] = SUFFIXES
     else:
         names = sorted(path.stem for path in recording.glob("*.txt") if not path.name.startswith("."))
-        suffix = ".txt"
-    streams = {name: recording / f"{name}{suffix}" for name in names}
+        suffixes = (".txt",)
+    streams = {(name, suffix): recording / f"{name}{suffix}" for name in names for suffix in suffixes}
     streams = {name: path for name, path in streams.items() if path.is_file()}
     survey = Survey(names)
     if index is not None:
@@ -96,7 +97,7 @@ def _redact(recording: Path, folder: Path) -> Redactor:
     for path in streams.values():
         survey.learn_stream(path.read_bytes())
     redactor = new_redactor(survey)
-    for name, path in streams.items():
+    for (name, suffix), path in streams.items():
         (folder / f"{redactor.name(name)}{suffix}").write_bytes(redactor.stream(path.read_bytes()))
     if index is not None:
         text = json.dumps(redactor.index(index), indent=1, ensure_ascii=True)
@@ -129,6 +130,7 @@ def _check_same_verdicts(recording: Path, folder: Path, redactor: Redactor) -> N
 def _cells(run: Run, redactor: Redactor | None) -> Counter[tuple[Any, ...]]:
     """Every cell by check, subject, status and cause; ``redactor`` renames the hosts first."""
     from ascendctl.probe.pseudonyms import Kind
+    from ascendctl.results import SubjectKind
 
     def renamed(name: str | None, kind: Kind = Kind.HOST) -> str | None:
         return name if redactor is None or not name else redactor.name(name, kind)
@@ -138,7 +140,9 @@ def _cells(run: Run, redactor: Redactor | None) -> Counter[tuple[Any, ...]]:
             return ()
         subject = cell.subject
         peer = (renamed(subject.peer.host), subject.peer.device) if subject.peer else ()
-        group = redactor.group(subject.group) if redactor and subject.group else subject.group
+        group = subject.group
+        if redactor and group and subject.kind is SubjectKind.GROUP:
+            group = redactor.group(group)
         switch = renamed(subject.switch, Kind.SWITCH)
         parts = (subject.kind.value, renamed(subject.host), subject.device, peer, switch, group)
         return (cell.check, *parts, subject.npu, subject.chip)

@@ -43,7 +43,8 @@ def diff(
         Format, typer.Option("--format", "-f", help="What to print on standard output.")
     ] = Format.TABLE,
     strict: Annotated[
-        bool, typer.Option("--strict", help="New warnings count as findings (exit code 1).")
+        bool,
+        typer.Option("--strict", help="New warnings, and corrected errors counted, lead to exit code 1."),
     ] = False,
     schema: Annotated[
         bool,
@@ -59,9 +60,15 @@ def diff(
 
     A finding counts as cleared only where the newer run looked again and found it well.
 
-    Exit codes: 0 nothing got worse; 1 something fails that did not before (--strict: or warns);
-    2 OLD or NEW cannot be read; 3 something is not looked at that was before, or that is new;
-    4 ascendctl itself newly failed on a cell; 130 NEW was interrupted.
+    Error counters that both runs read are compared: how often a link went down, damaged packets, memory and
+    HCCS errors. One that grew counts as a new failure; one of errors that the hardware corrected or repeated
+    (single-bit ECC, retries, packets out of order) as a new warning. After a restart of the counters, what
+    they show is what was counted since; a link that came up once is no error.
+
+    Exit codes: 0 nothing got worse; 1 something fails that did not before, or an error counter grew
+    (--strict: or something warns, or a counter of corrected errors grew); 2 OLD or NEW cannot be read;
+    3 something is not looked at that was before, or that is new; 4 ascendctl itself newly failed on a
+    cell; 130 NEW was interrupted.
     """
     del schema
     from ascendctl.report.difference import compare

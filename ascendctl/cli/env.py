@@ -165,7 +165,7 @@ def environment(
     )
     settings = Settings(deadlines=Deadlines(connect_s=connect_timeout, host_s=host_timeout))
     asked = ask(source, settings, quiet=quiet)
-    cluster = _with_nic(asked.cluster, nic) if nic else asked.cluster
+    cluster = with_nic(asked.cluster, nic) if nic else asked.cluster
     if host is not None and host not in {one.host for one in cluster.hosts}:
         raise Refused(f"--host {host}: none of the selected hosts; they are {_folded(cluster.hosts)}")
     found = environments(cluster, chosen, ssh_addresses=asked.ssh_addresses, moe=moe, routed=routed)
@@ -262,7 +262,7 @@ def _moe(
     return Moe(found, parallel, wanted, mc2_context)
 
 
-def _with_nic(cluster: ClusterFacts, nic: str) -> ClusterFacts:
+def with_nic(cluster: ClusterFacts, nic: str) -> ClusterFacts:
     """The cluster as if the inventory named this NIC for every host."""
     from dataclasses import replace
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ascendctl.cli.exits import Refused
+from ascendctl.cli.options import (
+    ConnectTimeoutOption,
+    ExcludeOption,
+    HostsOption,
+    HostTimeoutOption,
+    ProfileOption,
+    TagsOption,
+)
 
 if TYPE_CHECKING:
     from ascendctl.checks.contract import Check, ClusterCheck
@@ -57,19 +66,57 @@ def explain_topic(
         str,
         typer.Argument(help="A check id (link) or an error code (EI0006).", autocompletion=_topics),
     ],
+    run: Annotated[
+        bool,
+        typer.Option(
+            "--run", help="Look for the code's causes on the hosts named by the options, and answer."
+        ),
+    ] = False,
+    inventory: Annotated[
+        Path | None, typer.Option("--inventory", "-i", help="With --run: inventory file.", metavar="FILE")
+    ] = None,
+    hosts: HostsOption = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
+    local: Annotated[bool, typer.Option("--local", help="With --run: look on this very host.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="With --run: look in a recording.", metavar="DIR")
+    ] = None,
+    profile: ProfileOption = None,
+    connect_timeout: ConnectTimeoutOption = 10.0,
+    host_timeout: HostTimeoutOption = 300.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
 ) -> None:
-    """Tell what a check or an error code is about: why it matters and what to do."""
+    """Tell what a check or an error code is about: why it matters and what to do.
+
+    With --run: ask the hosts, run just the checks that look for the code's causes, and say which causes were
+    found, which are fine, and which could not be looked at. Its exit codes are those of verify.
+    """
     from ascendctl.checks.registry import BY_ID
+    from ascendctl.cli.asking import Source
     from ascendctl.knowledge import explain
 
     check = BY_ID.get(topic.strip().lower().replace("_", "-"))
     code = explain(topic)
+    if check is None and code is None:
+        raise Refused(_not_known(topic))
+    source = Source(inventory, replay, local, hosts, exclude, tuple(tags or ()))
+    if run and code is not None:
+        from ascendctl.cli.explain_run import answer
+        from ascendctl.transport.contract import Deadlines
+
+        deadlines = Deadlines(connect_s=connect_timeout, host_s=host_timeout)
+        raise typer.Exit(answer(code, source, deadlines, profile, quiet=quiet))
+    if run:
+        raise Refused(
+            f"--run goes with an error code, {topic!r} is a check; `ascendctl verify` runs all checks"
+        )
+    if source != Source() or profile is not None:
+        raise Refused("hosts and profile say where to look; without --run explain looks nowhere")
     if check is not None:
         _print_check(check)
     elif code is not None:
         _print_code(code)
-    else:
-        raise Refused(_not_known(topic))
 
 
 def checks_markdown() -> str:
@@ -83,6 +130,8 @@ def checks_markdown() -> str:
         "<!-- Made from the docstrings: `ascendctl checks --format markdown > docs/checks.md` -->",
         "",
         "Every host has a cell for each of these checks, every device one for those that judge devices.",
+        "Those marked *deep* ask more of a host: `ascendctl verify --profile deep` runs them too, and the",
+        "inventory may set their [thresholds](inventory.md#thresholds) otherwise.",
         "`ascendctl explain ID` prints the same on the terminal. [中文](checks.zh-CN.md)",
         "",
         "| id | what it is about | reads |",
@@ -90,7 +139,8 @@ def checks_markdown() -> str:
     ]
     for check in BY_ID.values():
         reads = "<br>".join(f"`{text}`" for text in _commands(check)) or _NO_COMMAND
-        lines.append(f"| [{check.id}](#{check.id}) | {check.title} | {reads} |")
+        title = f"{check.title} (*deep*)" if _is_deep(check) else check.title
+        lines.append(f"| [{check.id}](#{check.id}) | {title} | {reads} |")
     for check in BY_ID.values():
         told = describe(check)
         lines += ["", f"## {check.id}", "", told.summary, ""]
@@ -102,6 +152,10 @@ def checks_markdown() -> str:
         ]
         if check.after:
             lines.append(f"- **Explained by:** {', '.join(f'[{name}](#{name})' for name in check.after)}")
+        lines += [
+            f"- **Threshold** `{name}`: {meaning} Default: {default}."
+            for name, meaning, default in _limits(check)
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -114,7 +168,22 @@ def _entry(check: Check | ClusterCheck) -> dict[str, Any]:
         "title": check.title,
         "commands": _commands(check),
         "after": list(check.after),
+        "profile": check.profile.value,
+        "thresholds": [name for name, _, _ in _limits(check)],
     }
+
+
+def _is_deep(check: Check | ClusterCheck) -> bool:
+    from ascendctl.facts import Profile
+
+    return check.profile is Profile.DEEP
+
+
+def _limits(check: Check | ClusterCheck) -> list[tuple[str, str, str]]:
+    """Name, meaning and default of each limit that the inventory may set for the check."""
+    from ascendctl.knowledge.thresholds import default_text, thresholds_of
+
+    return [(one.name, one.meaning, default_text(one)) for one in thresholds_of(check.id)]
 
 
 def _commands(check: Check | ClusterCheck) -> list[str]:
@@ -135,7 +204,8 @@ def _print_table(checks: list[Check | ClusterCheck]) -> None:
     table.add_column("reads", ratio=1, overflow="fold")
     for check in checks:
         commands = [_shortened(text) for text in _commands(check)]
-        table.add_row(check.id, check.title, Text("\n".join(commands) or _NO_COMMAND, "dim"))
+        title = f"{check.title} (deep)" if _is_deep(check) else check.title
+        table.add_row(check.id, title, Text("\n".join(commands) or _NO_COMMAND, "dim"))
     _console().print(table)
 
 
@@ -148,12 +218,17 @@ def _print_check(check: Check | ClusterCheck) -> None:
     paragraphs += [("Consequence", told.consequence), ("Remedy", told.remedy)]
     if check.after:
         paragraphs.append(("Explained by", ", ".join(check.after)))
+    paragraphs += [
+        ("Threshold", f"{name}: {meaning} Default: {default}.") for name, meaning, default in _limits(check)
+    ]
+    if _is_deep(check):
+        paragraphs.append(("Profile", "deep: run with `ascendctl verify --profile deep`"))
     _print_page(check.id, told.summary, paragraphs)
 
 
 def _print_code(code: ErrorCode) -> None:
     paragraphs = [("Meaning", code.meaning)]
-    paragraphs += [("Cause", cause) for cause in code.causes]
+    paragraphs += [("Cause", cause.text) for cause in code.causes]
     paragraphs.append(("Remedy", code.remedy))
     if code.checks:
         paragraphs.append(("Found by", ", ".join(code.checks)))

@@ -142,6 +142,7 @@ def _host_entry(host: Host) -> dict[str, Any]:
         "scale_out": host.scale_out,
         "nic": host.nic,
         "tags": sorted(host.tags),
+        "thresholds": dict(sorted(host.thresholds.items())),
         "engine": {"exec": list(host.engine_exec)},
     }
 
@@ -201,6 +202,7 @@ def _host_row(host: Host) -> dict[str, str]:
         "privilege": host.privilege.value,
         "expected": _expected(host),
         "tags": " ".join(sorted(host.tags)),
+        "thresholds": _thresholds(host),
         "engine": " ".join(host.engine_exec),
     }
 
@@ -232,6 +234,13 @@ def _expected(host: Host) -> str:
     if host.nic:
         words.append(f"NIC {host.nic}")
     return ", ".join(words) or "auto"
+
+
+def _thresholds(host: Host) -> str:
+    """The limits that are not the default here, as ``name=value``."""
+    from ascendctl.knowledge.thresholds import number
+
+    return " ".join(f"{name}={number(value)}" for name, value in sorted(host.thresholds.items()))
 
 
 def _print_table(rows: Sequence[dict[str, str]], always: Collection[str]) -> None:

@@ -6,6 +6,15 @@ from typing import Annotated
 
 import typer
 
+from ascendctl.facts import Profile
+from ascendctl.topology.mesh import MeshMode
+
+ProfileOption = Annotated[
+    Profile | None,
+    typer.Option(
+        "--profile", help="How much to ask and check: standard (default), or deep with every counter."
+    ),
+]
 HostsOption = Annotated[
     str | None,
     typer.Option("--hosts", "-w", help="Only these hosts: node[01-16],@group.", metavar="NODESET"),
@@ -19,6 +28,44 @@ TagsOption = Annotated[
 ]
 ConnectTimeoutOption = Annotated[
     float, typer.Option("--connect-timeout", min=0.1, help="Seconds for a TCP connection.")
+]
+MeshOption = Annotated[
+    MeshMode | None,
+    typer.Option(
+        "--mesh",
+        help="Which devices ping each other across hosts (default: full while that is quick, else sample).",
+    ),
+]
+MeshPartnersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--mesh-partners",
+        min=1,
+        max=64,
+        help="Devices that each one sends to, and is sent to by (3).",
+        metavar="K",
+    ),
+]
+PacketsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--packets", min=1, max=1000, help="Packets per ping (3); more for faint losses.", metavar="N"
+    ),
+]
+MeshTimeoutOption = Annotated[
+    int | None,
+    typer.Option(
+        "--mesh-timeout", min=1, help="Seconds for the pings of one host, per round (300).", metavar="S"
+    ),
+]
+LimitFailuresOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit-failures",
+        min=1,
+        help="Begin no more hosts once this many could not be asked, for whatever reason.",
+        metavar="N",
+    ),
 ]
 HostTimeoutOption = Annotated[
     float, typer.Option("--host-timeout", min=1, help="Seconds for one host, all told.")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ascendctl.cli.options import ProfileOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the group ``probe``."""
@@ -19,13 +21,16 @@ def script(
     sudo: Annotated[
         bool, typer.Option("--sudo", help="Run the commands that need root through 'sudo -n'.")
     ] = False,
+    profile: ProfileOption = None,
 ) -> None:
     """Print the probe script: run it on a host by any means, judge its output with 'verify --replay'.
 
     ascendctl probe script > probe.sh;  sh probe.sh > outputs/node01.txt  (on node01);
-    ascendctl verify --replay outputs
+    ascendctl verify --replay outputs. The output says which profile was asked.
     """
-    from ascendctl.probe.catalogue import COMMANDS
+    from ascendctl.facts import Profile
+    from ascendctl.probe.catalogue import commands_of
     from ascendctl.probe.script import allowed, build_script, new_nonce
 
-    sys.stdout.write(build_script(new_nonce(), sudo=sudo, commands=allowed(COMMANDS)).decode())
+    commands = allowed(commands_of(profile or Profile.STANDARD))
+    sys.stdout.write(build_script(new_nonce(), sudo=sudo, commands=commands).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -19,14 +18,22 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    LimitFailuresOption,
+    MeshOption,
+    MeshPartnersOption,
+    MeshTimeoutOption,
+    PacketsOption,
+    ProfileOption,
     TagsOption,
 )
+from ascendctl.facts import Profile
 from ascendctl.results import ExitCode, Run, exit_code
 
 if TYPE_CHECKING:
     from ascendctl.inventory import Host, Waiver
-    from ascendctl.probe.bundle import Recording
     from ascendctl.report.output import ReportFormat
+    from ascendctl.second_phase import MeshSettings
+    from ascendctl.topology.mesh import MeshMode
     from ascendctl.verify import Settings
 
 
@@ -90,15 +97,24 @@ def verify(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
     width: Annotated[
-        int | None, typer.Option("--width", min=1, max=1024, help="Hosts asked at the same time.")
+        int | None,
+        typer.Option(
+            "--width", min=1, max=1024, help="Hosts asked at the same time, silent ones not counted."
+        ),
     ] = None,
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
+    limit_failures: LimitFailuresOption = None,
     deadline: Annotated[
         float | None, typer.Option("--deadline", min=1, help="Seconds for the whole run.")
     ] = None,
+    profile: ProfileOption = None,
+    mesh: MeshOption = None,
+    mesh_partners: MeshPartnersOption = None,
+    packets: PacketsOption = None,
+    mesh_timeout: MeshTimeoutOption = None,
 ) -> None:
-    """Ask every host what the multi-node guide says to check, and judge the answers.
+    """Ask every host what the multi-node guide says to check, have them ping each other, judge the answers.
 
     Exit codes: 0 fit; 1 found wrong; 2 usage or inventory; 3 not enough could be looked at;
     4 internal error; 130 interrupted (what was learned is still reported).
@@ -113,6 +129,7 @@ def verify(
         format=format,
         output=output,
         formats=formats,
+        pings=[mesh, mesh_partners, packets, mesh_timeout],
     )
     wanted = _prepared(output, formats) if output else ()
     from ascendctl.transport.contract import Deadlines
@@ -121,15 +138,20 @@ def verify(
 
     known = _baseline(baseline) if baseline else None
     if replay:
-        run = _replay(replay, inventory, hosts, exclude, tags or [])
+        run = _replay(replay, inventory, hosts, exclude, tags or [], profile)
     else:
         chosen, waivers = _local_host() if local else _chosen(inventory, hosts, exclude, tags or [])
+        pinging = _mesh_settings(mesh, mesh_partners, packets, mesh_timeout)
         if dry_run:
-            _print_plan(chosen)
+            _print_plan(chosen, profile or Profile.STANDARD)
+            _print_mesh_plan(chosen, pinging)
             return
         settings = Settings(
             deadlines=Deadlines(connect_s=connect_timeout, host_s=host_timeout, run_s=deadline),
             width=width or DEFAULT_WIDTH,
+            limit_failures=limit_failures,
+            profile=profile or Profile.STANDARD,
+            mesh=pinging,
         )
         run = ask_and_judge(chosen, waivers, settings, local=local, quiet=quiet, record=record)
     code = exit_code(
@@ -157,48 +179,41 @@ def ask_and_judge(
     quiet: bool = False,
     record: Path | None = None,
 ) -> Run:
-    """The live run: ask with progress on standard error, record where asked, judge."""
+    """The live run: ask with progress on standard error, in both phases, record where asked, judge."""
     import time
 
+    from ascendctl.cli.asking import gather_live
     from ascendctl.probe.bundle import Recorder, RecordingError
-    from ascendctl.report.progress import Progress
-    from ascendctl.transport.local import LocalTransport
-    from ascendctl.transport.passwords import PasswordError, resolve_passwords
-    from ascendctl.transport.ssh import SshTransport
-    from ascendctl.verify import gather, judge, now
+    from ascendctl.verify import judge, now
 
     started_at, started = now()
     try:
-        recorder = Recorder(record, waivers, started_at) if record else None
-        passwords = None if local else resolve_passwords([host.endpoint for host in hosts])
-    except (RecordingError, PasswordError) as error:
+        recorder = Recorder(record, waivers, started_at, settings.profile) if record else None
+    except RecordingError as error:
         raise Refused(str(error)) from error
-    with contextlib.ExitStack() as stack:
-        ssh = stack.enter_context(SshTransport(passwords=passwords)) if passwords else None
-        progress = stack.enter_context(Progress([host.name for host in hosts], quiet=quiet))
-        records, interrupted = gather(
-            hosts,
-            ssh or LocalTransport(),
-            settings=settings,
-            listener=progress,
-            on_answer=progress.frame,
-            recorder=recorder,
-        )
-    for warning in ssh.warnings if ssh else ():
-        print(f"ascendctl: {warning}", file=sys.stderr)
+    run_s = settings.deadlines.run_s
+    gathered = gather_live(
+        hosts,
+        settings,
+        local=local,
+        quiet=quiet,
+        recorder=recorder,
+        mesh=True,
+        until_s=None if run_s is None else started + run_s,
+    )
     with deferred("judging what was learned; interrupt again to throw it away") as interruption:
         if recorder:
-            recorder.finish(records)
+            recorder.finish(gathered.records, gathered.mesh.asked)
             if recorder.problem:
                 print(f"ascendctl: {recorder.problem}", file=sys.stderr)
         run = judge(
-            records,
+            gathered,
             waivers,
             started_at=started_at,
             duration_s=time.monotonic() - started,
-            interrupted=interrupted,
+            profile=settings.profile,
         )
-    return dataclasses.replace(run, interrupted=interrupted or interruption.came)
+    return dataclasses.replace(run, interrupted=gathered.interrupted or interruption.came)
 
 
 def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode, can_ask_again: bool = True) -> None:
@@ -253,6 +268,7 @@ def _check_combination(
     format: Format,
     output: Path | None,
     formats: str | None,
+    pings: Sequence[object],
 ) -> None:
     if not (inventory or local or replay):
         raise Refused("name what to verify: --inventory FILE, or --local for this host, or --replay DIR")
@@ -268,18 +284,45 @@ def _check_combination(
         raise Refused(
             "--local verifies this very host; --hosts, --exclude and --tags select from an inventory"
         )
+    if replay and any(option is not None for option in pings):
+        raise Refused(
+            "--replay judges the pings that were recorded; --mesh, --mesh-partners, --packets and"
+            " --mesh-timeout are for asking anew"
+        )
     if replay and (record or dry_run):
         raise Refused("--replay asks no host, so there is nothing for --record or --dry-run to do")
+
+
+def _mesh_settings(
+    mode: MeshMode | None, partners: int | None, packets: int | None, timeout_s: int | None
+) -> MeshSettings:
+    from ascendctl.second_phase import MeshSettings
+
+    given = {"partners": partners, "packets": packets, "timeout_s": timeout_s}
+    return MeshSettings(mode, **{name: value for name, value in given.items() if value is not None})
+
+
+def _print_mesh_plan(hosts: Sequence[Host], settings: MeshSettings) -> None:
+    if settings.mode is not None and settings.mode.value == "off":
+        print("# Then nothing: --mesh off.")
+    elif len(hosts) < 2:
+        print("# Then nothing: there is no other host to be pinged.")
+    else:
+        print(
+            "# Then, over a connection of its own, a second script per host: pings of devices of other hosts"
+        )
+        print("# (hccn_tool -ping and -hccs_ping, light-traffic). Who pings whom is planned when the answers")
+        print("# to the first have told the addresses; verify prints that plan before it is carried out.")
 
 
 def _chosen(
     path: Path | None, hosts: str | None, exclude: str | None, tags: list[str]
 ) -> tuple[Sequence[Host], Sequence[Waiver]]:
-    from ascendctl.checks.registry import BY_ID
-    from ascendctl.inventory import load, select
+    from ascendctl.cli.asking import load_inventory
+    from ascendctl.inventory import select
 
     assert path is not None
-    loaded = load(path, known_checks=BY_ID)
+    loaded = load_inventory(path)
     return select(loaded, hosts, exclude, tags), loaded.waivers
 
 
@@ -290,48 +333,38 @@ def _baseline(path: Path) -> Run:
 
 
 def _local_host() -> tuple[Sequence[Host], Sequence[Waiver]]:
-    import socket
+    from ascendctl.cli.asking import this_host
 
-    from ascendctl.inventory import Endpoint, Host
-
-    name = socket.gethostname() or "localhost"
-    return [Host(name=name, endpoint=Endpoint(name=name, address="localhost"))], []
+    return [this_host()], []
 
 
 def _replay(
-    directory: Path, inventory: Path | None, hosts: str | None, exclude: str | None, tags: list[str]
+    directory: Path,
+    inventory: Path | None,
+    hosts: str | None,
+    exclude: str | None,
+    tags: list[str],
+    profile: Profile | None,
 ) -> Run:
-    from ascendctl.inventory import Inventory, select
-    from ascendctl.probe.archive import recording_folder
-    from ascendctl.probe.bundle import RecordingError, load
-    from ascendctl.verify import as_inventory, replay, with_inventory
+    from ascendctl.cli.asking import read_recording
+    from ascendctl.verify import replay
 
-    try:
-        with recording_folder(directory) as folder:
-            recording: Recording = load(folder)
-    except RecordingError as error:
-        raise Refused(str(error)) from error
-    if inventory:
-        from ascendctl.checks.registry import BY_ID
-        from ascendctl.inventory import load as load_inventory
-
-        loaded: Inventory = load_inventory(inventory, known_checks=BY_ID)
-        recording = with_inventory(recording, loaded, directory)
-    else:
-        loaded = as_inventory(recording, directory)
-    if recording.ignored:
-        print(f"ascendctl: not outputs, ignored: {', '.join(recording.ignored)}", file=sys.stderr)
-    names = {host.name for host in select(loaded, hosts, exclude, tags)}
-    return replay(recording, only=names)
+    recording, chosen = read_recording(directory, inventory, hosts, exclude, tags)
+    if profile is Profile.DEEP and recording.profile is not Profile.DEEP:
+        raise Refused(
+            f"--profile deep: the hosts of {directory} were not asked all of it; replay it without"
+            " --profile, or ask anew with --profile deep"
+        )
+    return replay(dataclasses.replace(recording, profile=profile or recording.profile), only=chosen)
 
 
-def _print_plan(hosts: Sequence[Host]) -> None:
+def _print_plan(hosts: Sequence[Host], profile: Profile) -> None:
     """Per host, exactly what would be sent; hosts that are sent the same bytes are named together."""
     from ascendctl.inventory import fold
     from ascendctl.verify import plan_jobs
 
     by_script: dict[bytes, list[Host]] = {}
-    for host, job in zip(hosts, plan_jobs(hosts, "0" * 32), strict=True):
+    for host, job in zip(hosts, plan_jobs(hosts, "0" * 32, profile), strict=True):
         by_script.setdefault(job.script, []).append(host)
     for script, same in by_script.items():
         print(

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +22,17 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    ProfileOption,
     TagsOption,
 )
-from ascendctl.results import CellKey, ExitCode, Result, Run, Status, coverage, exit_code, summary
+from ascendctl.durations import span_text
+from ascendctl.facts import Profile
+from ascendctl.results import ExitCode, Run, Status, coverage, exit_code, summary
 
 if TYPE_CHECKING:
     from ascendctl.history import History
     from ascendctl.inventory import Endpoint, Host
-    from ascendctl.report.difference import Difference
+    from ascendctl.report.difference import Difference, LastSeen
 
 JITTER = 0.1  # so that many watches on one cluster do not ask at the same moment for ever
 SHORTEST_S = 1.0
@@ -63,6 +66,7 @@ def watch(
     ] = False,
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
+    profile: ProfileOption = None,
 ) -> None:
     """Repeat verify; print the findings of the first run, then only what changed.
 
@@ -70,12 +74,24 @@ def watch(
     standard error. Runs never overlap, and one that fails does not end the watch. The inventory is read
     anew for each run.
 
+    Error counters that grew since the run before are changes too (those of links and ports are read with
+    --profile deep). Errors that the hardware corrected or repeated are counted in the line per run, and
+    printed beside other changes; with --strict they are changes themselves.
+
     Exit codes: 130 when interrupted, with a summary; with --count, that of the last run, as of verify.
     """
     period_s = parse_duration(every)
     with contextlib.ExitStack() as stack:
         watching = _Watch(
-            _Asking(inventory, hosts, exclude, tags or [], connect_timeout, host_timeout),
+            _Asking(
+                inventory,
+                hosts,
+                exclude,
+                tags or [],
+                connect_timeout,
+                host_timeout,
+                profile or Profile.STANDARD,
+            ),
             _history(history, keep, stack),
             prometheus,
             strict,
@@ -123,6 +139,7 @@ class _Asking:
     tags: list[str]
     connect_s: float
     host_s: float
+    profile: Profile
 
     def run(self) -> Run:
         from ascendctl.checks.registry import BY_ID
@@ -134,7 +151,8 @@ class _Asking:
         loaded = load(self.inventory, known_checks=BY_ID)
         chosen = select(loaded, self.hosts, self.exclude, self.tags)
         _refuse_prompts(chosen)
-        settings = Settings(deadlines=Deadlines(connect_s=self.connect_s, host_s=self.host_s))
+        deadlines = Deadlines(connect_s=self.connect_s, host_s=self.host_s)
+        settings = Settings(deadlines=deadlines, profile=self.profile)
         return ask_and_judge(chosen, loaded.waivers, settings, quiet=True)
 
 
@@ -147,7 +165,7 @@ class _Watch:
     prometheus: Path | None
     strict: bool
     newest: Run | None = None
-    last_seen: dict[CellKey, Result] = field(default_factory=dict)
+    last_seen: LastSeen | None = None
     code: ExitCode = ExitCode.OK
     runs: int = 0
     failed: int = 0
@@ -169,7 +187,7 @@ class _Watch:
                 return self.code
             wait_s = period_s * random.uniform(1 - JITTER, 1 + JITTER)
             left_s = max(0.0, started + wait_s - time.monotonic())
-            _heartbeat(f"run {self.runs}: {outcome}; next in {_span(left_s)}")
+            _heartbeat(f"run {self.runs}: {outcome}; next in {span_text(left_s)}")
             _pause(left_s)
 
     def last_words(self) -> str:
@@ -177,7 +195,8 @@ class _Watch:
         runs = f"{self.runs} run{'' if self.runs == 1 else 's'}" + (
             f" ({self.failed} failed)" if self.failed else ""
         )
-        text = f"Watched for {_span(time.monotonic() - self._begun)}: {runs}, {self.changed} with changes."
+        span = span_text(time.monotonic() - self._begun)
+        text = f"Watched for {span}: {runs}, {self.changed} with changes."
         return text + (f" Last known: {_state_of(self.newest)}." if self.newest else " Nothing was learned.")
 
     def _attempt(self) -> str:
@@ -219,7 +238,7 @@ class _Watch:
             return "first run"
         difference = _worth_telling(compare(self.newest, run, self.last_seen))
         words = headline(difference)
-        if not _has_changed(difference):
+        if not _has_changed(difference, self.strict):
             return words
         self.changed += 1
         print(f"\n{_at(run)} {words}")
@@ -229,9 +248,10 @@ class _Watch:
 
     def _keep(self, run: Run) -> None:
         from ascendctl.history import HistoryError
-        from ascendctl.report.difference import remember
+        from ascendctl.report.difference import LastSeen, remember
 
-        self.newest, self.last_seen = run, remember(self.last_seen, run)
+        self.last_seen = remember(self.last_seen or LastSeen(), run)
+        self.newest = run
         if self.history is not None:
             try:
                 self.history.add(run, self.last_seen)
@@ -257,11 +277,14 @@ def _worth_telling(difference: Difference) -> Difference:
     return replace(difference, changes=tuple(changes))
 
 
-def _has_changed(difference: Difference) -> bool:
+def _has_changed(difference: Difference, strict: bool) -> bool:
+    """Whether there is anything to print. What hardware corrects, it does in every run of a busy cluster."""
     from ascendctl.report.difference import Kind
 
     changed = any(change.kind is not Kind.UNCHANGED for change in difference.changes)
-    return changed or bool(difference.hosts_added or difference.hosts_removed)
+    counters = difference.counters
+    counted = counters.grown(Status.FAIL) or counters.restarted() or (strict and counters.grown(Status.WARN))
+    return changed or bool(counted or difference.hosts_added or difference.hosts_removed)
 
 
 def _refuse_prompts(hosts: list[Host] | tuple[Host, ...]) -> None:
@@ -313,16 +336,6 @@ def _state_of(run: Run) -> str:
 
 def _at(run: Run) -> str:
     return run.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").strip()
-
-
-def _span(seconds: float) -> str:
-    """``42 s``, ``9 min 40 s``, ``3 h 20 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
-    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
 
 
 def _pause(seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ascendctl.knowledge.codes import CODES, ErrorCode
+from ascendctl.knowledge.codes import CODES, Cause, ErrorCode
 from ascendctl.knowledge.findings import ADVICE, Advice
 
 
@@ -16,4 +16,4 @@ def explain(topic: str) -> ErrorCode | None:
     return CODES.get(topic.strip().upper())
 
 
-__all__ = ["ADVICE", "CODES", "Advice", "ErrorCode", "advice", "explain"]
+__all__ = ["ADVICE", "CODES", "Advice", "Cause", "ErrorCode", "advice", "explain"]

@@ -557,6 +557,258 @@ _SCALE_UP = {
     ),
 }
 
+_NO_ROOT_INFO = (
+    "The ranks of this host and the others do not find each other: HCCL gives up after HCCL_CONNECT_TIMEOUT "
+    "with EI0015."
+)
+_FIREWALL = (
+    "See `firewall-cmd --list-all`, `nft list ruleset` or `iptables -L -n` on the host, and open ports 60000 "
+    "to 60031 between the hosts of the cluster."
+)
+
+_HOST_NET = {
+    "host-net/unreachable": Advice(
+        _NO_ROOT_INFO,
+        "Check cable and state of the NIC (`ip -s link show`), its address, netmask and VLAN, and the host's "
+        "firewall. If its peers reach it by another NIC, name that in the inventory (`nic:`).",
+    ),
+    "host-net/no-route": Advice(
+        _NO_ROOT_INFO,
+        "Add the route, or correct netmask and default gateway of the NIC; `ip route show` lists what there "
+        "is.",
+    ),
+    "host-net/split": Advice(
+        "A job over hosts of more than one part does not start: HCCL gives up with EI0015.",
+        "Check the switches, VLANs and routers between the parts, and the netmasks on both sides.",
+    ),
+    "host-net/filtered": Advice(_NO_ROOT_INFO, _FIREWALL),
+    "host-net/path-mtu": Advice(
+        "Connections open, and then hang with the first large message: EI0015, or an engine that never gets "
+        "ready.",
+        "Give NICs, bonds, bridges and switch ports on the way one MTU (`ip link show`), and let ICMP "
+        '"fragmentation needed" through firewalls.',
+    ),
+    "host-net/smaller-mtu": Advice(
+        "TCP finds the smaller size out by itself, at the cost of smaller packets and a late start.",
+        "Set the MTU of the NICs to what the way carries, or that of the way to what the NICs send.",
+    ),
+    "host-net/loss": Advice(
+        "Starts take longer, up to HCCL_CONNECT_TIMEOUT (EI0015); engines lose their peers now and then.",
+        "Look at the error counters of the NIC (`ip -s link show`, `ethtool -S`) and of its switch port, and "
+        "change the cable.",
+    ),
+    "host-net/route": Advice(
+        "HCCL listens on one NIC and sends over another; where routers or firewalls mind that, it ends with "
+        "EI0015.",
+        "Correct the host's routes, or name the NIC that its peers reach in the inventory (`nic:`), and set "
+        "HCCL_SOCKET_IFNAME to the same.",
+    ),
+    "host-net/no-ping": Advice(
+        "Loss and the size of packets that pass cannot be told.",
+        "Let ICMP echo pass between the hosts of the cluster if you want that looked at.",
+    ),
+    "host-net/nic": Advice(
+        "HCCL_SOCKET_IFNAME or HCCL_IF_IP made from it names nothing on the host: EI0001.",
+        "Correct `nic:` in the inventory; `ip -o addr show` lists the interfaces and their addresses.",
+    ),
+    "host-net/which-nic": Advice(
+        _NOT_KNOWN, "Name the NIC by which the peers reach the host in the inventory (`nic:`)."
+    ),
+    "host-net/tool-missing": Advice(
+        _NOT_KNOWN, "Install it on the host (packages iputils, iproute and bash), and run the checks again."
+    ),
+    "host-net/no-mtu": Advice(
+        _NOT_KNOWN, "See `ip -o link show` on both hosts, and run the checks again with the present version."
+    ),
+}
+
+_SET_TLS = (
+    "Set one value on every device of the cluster, as root: `hccn_tool -i N -tls -s enable 0` (or `1` "
+    "everywhere)."
+)
+_ONE_SERVER_TWICE = "If two entries of the inventory are one server, remove one."
+
+_ACROSS = {
+    "tls-switch/refused": Advice("HCCL refuses to connect these devices: EI0016.", _SET_TLS),
+    "tls-switch/time-out": Advice(
+        "Connections between these devices and others time out: EI0006, as this driver (older than 25.2) "
+        "does not compare the switches.",
+        _SET_TLS,
+    ),
+    "tls-switch/either": Advice(
+        "HCCL refuses to connect these devices (EI0016), or with drivers before 25.2 times out (EI0006).",
+        _SET_TLS,
+    ),
+    "tls-switch/groups": Advice(
+        "A job over several groups, or one that transfers between them, cannot connect: EI0016, with drivers "
+        "before 25.2 EI0006.",
+        f"{_SET_TLS} If the groups never talk to each other, this may stay.",
+    ),
+    "versions-equal/driver": Advice(
+        "Connections may fail at start (EI0009) or time out (EI0006); hccs_ping works between equal drivers "
+        "only.",
+        "Install the HDK package (driver and firmware of one release) that the other hosts have, and restart "
+        "the host.",
+    ),
+    "versions-equal/cann": Advice(
+        "HCCL refuses ranks of different CANN versions: EI0008.",
+        "Install the CANN packages that the other hosts have, or run the same container image everywhere.",
+    ),
+    "npu-model/model": Advice(
+        "A job over several models runs at the pace of the slowest, or runs out of memory on the smallest "
+        "(EI0011).",
+        "Give servers of different kinds groups of their own in the inventory.",
+    ),
+    "npu-model/count": Advice(
+        "With the same number of ranks on every host some are missing (EI0015), or the rank table does not "
+        "fit (EI0014).",
+        "Give servers of different size groups of their own in the inventory, or state `npus:` for a host "
+        "that is used in part.",
+    ),
+    "clock/apart": Advice(
+        "Ranks that start by the clock are too late for negotiation (EI0015); logs of the hosts cannot be "
+        "put in order.",
+        "Set up chrony or systemd-timesyncd with the same servers on every host, then set the clock once "
+        "(`chronyc makestep`).",
+    ),
+    "clock/not-sure": Advice(
+        _NOT_KNOWN,
+        "The host took very long to answer, so that its clock could not be read closely: run the checks "
+        "again for it, with `date` by hand if it stays.",
+    ),
+    "hostnames/shared": Advice(
+        "HCCL is not affected; schedulers, Ray and logs take the hosts for one.",
+        f"Set a name of its own with `hostnamectl set-hostname NAME`. {_ONE_SERVER_TWICE}",
+    ),
+    "hostnames/unresolved": Advice(
+        "HCCL is not affected; Gloo in the engines falls back to loopback, and ranks on other hosts wait "
+        "for it in vain.",
+        "Give the name the address of the host's NIC in /etc/hosts or DNS, or set GLOO_SOCKET_IFNAME "
+        "(`ascendctl env`).",
+    ),
+    "hostnames/loopback": Advice(
+        "HCCL is not affected; Gloo in the engines listens on loopback, and ranks on other hosts wait for it "
+        "in vain.",
+        "In /etc/hosts give the name the address of the host's NIC in place of 127.0.0.1 or 127.0.1.1, or "
+        "set GLOO_SOCKET_IFNAME (`ascendctl env`).",
+    ),
+    "hostnames/foreign": Advice(
+        "HCCL is not affected; Gloo in the engines cannot listen on that address, and ranks wait for it in "
+        "vain.",
+        "Correct the name's address in /etc/hosts or DNS, or set GLOO_SOCKET_IFNAME (`ascendctl env`).",
+    ),
+    "mtu-equal/differs": Advice(
+        "Large packets between this port and others are dropped: a running job ends with EI0013.",
+        "Set it with `hccn_tool -i N -mtu -s size B`, equally on every port, and not above that of the "
+        "switches.",
+    ),
+    "segments/unreachable": Advice(
+        _NO_CONNECTION,
+        "Put the port into the segment of its rail, or set gateways on both sides (`hccn_tool -i N -gateway "
+        f"-s gateway G`). {_SET_ADDRESS}",
+    ),
+    "segments/netmask": Advice(
+        "One side looks for the other in its own segment, the other sends to its gateway: connections time "
+        "out (EI0006).",
+        _SET_ADDRESS,
+    ),
+    "gateways-equal/differs": Advice(
+        "Ranks in other segments cannot connect if nobody answers to this address: EI0006.",
+        "Set it with `hccn_tool -i N -gateway -s gateway G`, and keep /etc/hccn.conf equal. Where a segment "
+        "has two routers on purpose, waive this check for its hosts.",
+    ),
+    "duplicate-address/port": Advice(
+        "The switch sends packets to either of the ports: connections fail or break at random (EI0006), and "
+        "a rank table with the address is refused (EI0014).",
+        f"Give every port an address of its own. {_SET_ADDRESS} {_ONE_SERVER_TWICE}",
+    ),
+    "duplicate-address/nic": Advice(
+        "Ranks reach the wrong host while they negotiate: EI0015.",
+        f"Give every host an address of its own. {_ONE_SERVER_TWICE}",
+    ),
+    "super-pods/server-index": Advice(
+        _SAME_SUPER_POD,
+        "Set the Server Index of one of the hosts in its management controller (Redfish) and restart it. "
+        f"{_ONE_SERVER_TWICE}",
+    ),
+    "super-pods/apart": Advice(
+        "HCCS joins dies of one super pod only, so that connections between these hosts time out: EI0006.",
+        "If the host belongs to the pod, set its Super Pod ID in the management controller (Redfish) and "
+        "restart it. Otherwise give all ports RoCE addresses (`hccn_tool -i N -ip -s address A netmask M`), "
+        "or give the pods groups of their own in the inventory. HCCL_LOGIC_SUPERPOD_ID cannot join two pods.",
+    ),
+    "super-pods/unequal": Advice(
+        "HCCL wants the same number of servers in every super pod of a job; with a host whose Super Pod ID "
+        "is wrong, connections time out (EI0006).",
+        "If a host is in the wrong pod, set its Super Pod ID in the management controller (Redfish) and "
+        "restart it. If the pods are meant so, plan jobs with as many hosts of each, and do not let "
+        "HCCL_LOGIC_SUPERPOD_ID take them for one.",
+    ),
+}
+
+_MESH_CANNOT_CONNECT = (
+    "Ranks on it cannot connect to others: HCCL waits for its socket and times out (EI0006). Where only some "
+    "packets are lost, operations slow down, time out (EI0002) or end in CQE errors (EI0013)."
+)
+_MESH_AGAIN = "then measure it again: `ascendctl verify --hosts … --packets 30`."
+_MESH = {
+    "mesh/device": Advice(
+        _MESH_CANNOT_CONNECT,
+        "RoCE: look at the port's module and cable, at its counters (`ascendctl verify --profile deep`) and "
+        "at the switch port that `hccn_tool -i N -lldp -g` names. HCCS: look at `npu-smi info -t hccs` and "
+        "at the board's event log. Reset the NPU, " + _MESH_AGAIN,
+    ),
+    "mesh/npu": Advice(
+        _MESH_CANNOT_CONNECT,
+        "Both dies of the NPU are cut off: look at `npu-smi info -t health`, at `dmesg` and at the board's "
+        "event log; reset the NPU, " + _MESH_AGAIN + f" {_BOARD_FAULT}",
+    ),
+    "mesh/host": Advice(
+        _MESH_CANNOT_CONNECT,
+        "All devices of the host are concerned: look at its driver and firmware versions, its place in the "
+        "super pod and the switches that it alone is attached to; restart it, " + _MESH_AGAIN,
+    ),
+    "mesh/link": Advice(
+        _MESH_CANNOT_CONNECT,
+        "Both devices reach others: look for routes, ACLs and hashing (ECMP) between their two switch ports, "
+        + _MESH_AGAIN,
+    ),
+    "mesh/switch": Advice(
+        "No rank behind it can connect to others: HCCL waits for its socket and times out (EI0006).",
+        "Look at the switch: its uplinks and their counters, VLANs, routes, and what was changed last; "
+        + _MESH_AGAIN,
+    ),
+    "mesh/super_pod": Advice(
+        "HCCL connects over HCCS inside a super pod and times out (EI0006); the pod is not one network.",
+        "Look at the level-2 switches of the super pod and at the ids that its servers were given in the "
+        "management controller; " + _MESH_AGAIN,
+    ),
+    "mesh/address": Advice(
+        "Packets reach now one device, now the other; HCCL refuses the address or the id (EI0014) or times "
+        "out (EI0006).",
+        "Give every device an address of its own (`hccn_tool -i N -ip -s address A netmask M`) and keep "
+        "/etc/hccn.conf equal; SDID and server index are set in the management controller. Measure again.",
+    ),
+    "mesh/tls_group": Advice(
+        "Ranks of the two sides cannot connect: EI0016, with drivers before 25.2 a time-out (EI0006).",
+        "Make the TLS switch equal on all devices: `hccn_tool -i N -tls -s enable 0`.",
+    ),
+    "mesh-roce/pair-lost": Advice(
+        "Ranks on these two devices cannot connect: HCCL waits for its socket and times out (EI0006).",
+        "Both devices reach others: look for routes, ACLs and VLANs between their two switch ports, "
+        + _MESH_AGAIN,
+    ),
+    "mesh-roce/pair-lossy": Advice(
+        "A network that drops packets slows operations down, or ends them in CQE errors (EI0013).",
+        "Measure with more packets, which tells chance from a fault: `ascendctl verify --packets 30`.",
+    ),
+    "mesh-roce/unmeasured": Advice(
+        _NOT_KNOWN,
+        "Follow the reason that is given: `hccs_ping` wants root (`privilege: sudo` in the inventory); a "
+        "tool that hangs is a finding of its own; more time for pings is given with `--mesh-timeout`.",
+    ),
+}
+
 ADVICE: dict[str, Advice] = {
     **_READING,
     **_REACH,
@@ -568,4 +820,7 @@ ADVICE: dict[str, Advice] = {
     **_HOST_DEEP,
     **_CONF,
     **_SCALE_UP,
+    **_ACROSS,
+    **_HOST_NET,
+    **_MESH,
 }

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from ascendctl.facts import Parsed, ParseStatus
-from ascendctl.parsers import hccn_counters, hccn_tool, host, npu_smi, optical, port_settings
+from ascendctl.parsers import hccn_counters, hccn_tool, host, host_net, npu_smi, optical, port_settings
 from ascendctl.parsers.command import Asked, Tool, UnknownCommand, read_command
 from ascendctl.parsers.errors import HCCN_EXIT_CODES, classify
 from ascendctl.parsers.reader import Reader
@@ -77,7 +77,7 @@ _READERS: Mapping[Tool, Mapping[str, Reader]] = {
     },
     Tool.NPU_SMI: npu_smi.READERS,
     Tool.CAT: host.FILE_READERS,
-    Tool.HOST: host.HOST_READERS,
+    Tool.HOST: {**host.HOST_READERS, **host_net.READERS},
 }
 
 # timeout(1)'s own code, and shells' 128 + KILL, TERM, INT, HUP.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 
 
@@ -24,8 +25,9 @@ class Asked:
     """``kind`` names the reader within the tool, None = a question that ascendctl does not read.
 
     ``device`` is hccn_tool's ``-i`` (physical id), ``npu`` and ``chip`` are npu-smi's ``-i`` and
-    ``-c``, ``target`` is what a ping was sent to; each None where not given. ``filtered``: the output
-    went through grep, so that only rows of the table are left.
+    ``-c``, ``target`` is the address that was pinged or asked about; each None where not given.
+    ``ports`` are the TCP ports that were tried there. ``filtered``: the output went through grep, so that
+    only rows of the table are left.
     """
 
     tool: Tool
@@ -34,6 +36,7 @@ class Asked:
     npu: int | None = None
     chip: int | None = None
     target: str | None = None
+    ports: tuple[int, ...] = ()
     filtered: bool = False
 
 
@@ -56,15 +59,25 @@ def read_command(command: str) -> Asked:
         return _npu_smi(arguments)
     if name == "cat" and (kind := _file_kind(arguments)):
         return Asked(Tool.CAT, kind)
+    if (peer := _of_peer(name, arguments)) is not None:
+        return peer
     if " ".join([name, *arguments]) in _HOST_COMMANDS:
         return Asked(Tool.HOST, " ".join([name, *arguments]))
     raise UnknownCommand(
         f"ascendctl does not read the output of {command!r}; it reads hccn_tool, npu-smi, "
-        f"{', '.join(_HOST_COMMANDS)}, and cat of {', '.join(_FILES.values())}"
+        f"{', '.join(_HOST_COMMANDS)}, ip route get, ping, and cat of {', '.join(_FILES.values())}"
     )
 
 
-_HOST_COMMANDS = ("hostname", "uname -srm", "date +%s.%N", "ip -o addr show", "timedatectl show")
+_HOST_COMMANDS = (
+    "hostname",
+    "hostname -i",
+    "uname -srm",
+    "date +%s.%N",
+    "ip -o addr show",
+    "ip -o link show",
+    "timedatectl show",
+)
 
 # End of the path → kind. Installations differ in what comes before.
 _FILES = {
@@ -109,6 +122,30 @@ def _npu_smi(arguments: list[str]) -> Asked:
     if topic is None and any(word.strip("(|") == "grep" for word in rest):
         return Asked(Tool.NPU_SMI, "info", filtered=True)
     return Asked(Tool.NPU_SMI, None, npu=npu, chip=chip)
+
+
+def _of_peer(name: str, arguments: list[str]) -> Asked | None:
+    """Of an address of another host: its route, a ping, or its TCP ports (`ascendctl.probe.host_net`)."""
+    ports: list[str] = []
+    if name == "ip" and arguments[:2] == ["route", "get"] and len(arguments) == 3:
+        kind, target = "ip route get", arguments[2]
+    elif name == "ping" and arguments:
+        kind, target = "ping", arguments[-1]
+    elif name == "bash" and arguments[:1] == ["-c"] and len(arguments) > 3 and "/dev/tcp/" in arguments[1]:
+        kind, target, ports = "ports", arguments[3], arguments[4:]
+    else:
+        return None
+    if not _is_address(target) or not all(port.isascii() and port.isdigit() for port in ports):
+        return None
+    return Asked(Tool.HOST, kind, target=target, ports=tuple(map(int, ports)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _file_kind(paths: list[str]) -> str | None:

@@ -167,7 +167,23 @@ CAT: tuple[ErrorText, ...] = (
     ),
 )
 
+# What glibc and musl call a name that leads nowhere; hostname names itself as it was called.
+_NO_SUCH_NAME = (
+    "Name or service not known",
+    "Name does not resolve",
+    "No address associated with (?:host)?name",
+    "Temporary failure in name resolution",
+    "Try again",
+    "Unknown host",
+    "Host name lookup failure",
+)
+
 HOST: tuple[ErrorText, ...] = (
+    *_texts(
+        Stream.STDERR,
+        ParseStatus.NO_DATA,
+        (rf"(?:\S*/)?hostname: (?:\S+: )?(?:{'|'.join(_NO_SUCH_NAME)})", "the name leads to no address"),
+    ),
     *_texts(
         Stream.STDERR,
         ParseStatus.UNSUPPORTED,

@@ -28,6 +28,22 @@ def read_hostname(asked: Asked, output: Output) -> str:
     return _only_line(output, _HOSTNAME, "a host name")[0]
 
 
+def read_hostname_addresses(asked: Asked, output: Output) -> tuple[str, ...]:
+    """``hostname -i``: the addresses that the host's own name leads to, on one line.
+
+    Link-local IPv6 addresses have their interface behind them (``%eth0``), which is left out.
+    """
+    line = nonblank(output.stdout)[0]
+    found = _only_line(output, _ADDRESS_WORDS, "addresses")[0].split()
+    addresses = tuple(word.partition("%")[0] for word in found)
+    try:
+        for address in addresses:
+            ipaddress.ip_address(address)
+    except ValueError:
+        raise unparsed(line, "expected addresses") from None
+    return addresses
+
+
 def read_kernel(asked: Asked, output: Output) -> Kernel:
     """``uname -srm``: ``Linux RELEASE MACHINE``."""
     match = _only_line(output, _KERNEL, "'Linux RELEASE MACHINE'")
@@ -151,6 +167,7 @@ def _some_files_exist(output: Output) -> bool:
 
 HOST_READERS: Mapping[str, Reader] = {
     "hostname": Reader(read_hostname),
+    "hostname -i": Reader(read_hostname_addresses),
     "uname -srm": Reader(read_kernel),
     "date +%s.%N": Reader(read_clock),
     "ip -o addr show": Reader(read_addresses, foreign_text=True),
@@ -167,6 +184,7 @@ FILE_READERS: Mapping[str, Reader] = {
 
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})")
+_ADDRESS_WORDS = re.compile(r"[0-9A-Fa-f.:]+(?:%[^\s%]{1,15})?(?:[ \t]+[0-9A-Fa-f.:]+(?:%[^\s%]{1,15})?)*")
 _KERNEL = re.compile(r"Linux ([A-Za-z0-9][A-Za-z0-9._+~-]*) ([A-Za-z0-9_]+)")
 _EPOCH = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,63}")

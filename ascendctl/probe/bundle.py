@@ -1,31 +1,39 @@
 """Recordings: every raw answer of a run in a folder, to be judged again offline.
 
-A recording holds ``recording.json`` (what was expected of each host and how reaching it went) and one
-``NAME.probe`` per host with the bytes exactly as they came. A folder without ``recording.json`` is read
-as hand-carried outputs of ``ascendctl probe script``: each ``NAME.txt`` is one host.
+A recording holds ``recording.json`` (what was asked, what was expected of each host and how reaching it
+went) and one ``NAME.probe`` per host with the bytes exactly as they came; where hosts pinged each other,
+``NAME.mesh1`` and ``NAME.mesh2`` hold what they answered in the two rounds of that. A folder without
+``recording.json`` is read as hand-carried outputs of ``ascendctl probe script``: each ``NAME.txt`` is one
+host, and says itself which profile was asked of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import errno
 import io
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ascendctl import __version__
-from ascendctl.facts import Accelerator, Expectation, Generation, Reach, ReachStatus, ScaleOut
+from ascendctl.facts import Accelerator, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
 from ascendctl.inventory import Waiver
 from ascendctl.probe.capture import HostCapture, decode
 
 FORMAT = 1
 _INDEX = "recording.json"
+MESH_ROUNDS = (1, 2)
+_PROBE = ".probe"
+# Of one host, in the order they came to be: what the first script answered, then the rounds of pings.
+SUFFIXES = (_PROBE, *(f".mesh{number}" for number in MESH_ROUNDS))
 
 
 class RecordingError(Exception):
@@ -33,10 +41,35 @@ class RecordingError(Exception):
 
 
 @dataclass(frozen=True)
+class MeshAsked:
+    """Which pings were asked for: a mode of `ascendctl.topology.mesh`, partners per port, packets per ping.
+
+    ``why_off``: why none were.
+    """
+
+    mode: str
+    partners: int = 0
+    packets: int = 0
+    why_off: str = ""
+
+
+@dataclass(frozen=True)
+class MeshRound:
+    """One round of a host's pings: how reaching it went, and its answer, kept small until it is read."""
+
+    reach: Reach
+    packed: bytes = b""
+
+    def capture(self) -> HostCapture:
+        return decode(zlib.decompress(self.packed)) if self.packed else HostCapture()
+
+
+@dataclass(frozen=True)
 class HostRecord:
     """One host of a run before judgement: what was expected, how reaching went, what it answered.
 
     ``sent_at``: the controller's wall clock when the script had been sent, None if it never was.
+    ``mesh``: the rounds of pings that the host took part in.
     """
 
     name: str
@@ -45,13 +78,18 @@ class HostRecord:
     capture: HostCapture = field(default_factory=HostCapture)
     sent_at: float | None = None
     duration_s: float = 0.0
+    mesh: tuple[MeshRound, ...] = ()
 
 
 @dataclass(frozen=True)
 class Recording:
     """What a replay starts from. ``started_at`` decides which waivers had expired.
 
+    ``profile``: what was asked; of hand-carried outputs, what was asked of at least one host.
+
     ``ignored``: names of files in a folder of hand-carried outputs that were not looked into.
+
+    ``mesh`` None: nothing is known of pings, as in recordings of before there were any.
     """
 
     started_at: dt.datetime
@@ -59,6 +97,8 @@ class Recording:
     waivers: tuple[Waiver, ...] = ()
     hand_carried: bool = False
     ignored: tuple[str, ...] = ()
+    profile: Profile = Profile.STANDARD
+    mesh: MeshAsked | None = None
 
 
 class Recorder:
@@ -67,12 +107,20 @@ class Recorder:
     A disk that fills up ends the recording, never the run: ``problem`` then says what happened.
     """
 
-    def __init__(self, directory: Path, waivers: Sequence[Waiver], started_at: dt.datetime) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        waivers: Sequence[Waiver],
+        started_at: dt.datetime,
+        profile: Profile = Profile.STANDARD,
+    ) -> None:
         self._directory = directory
         self._waivers = waivers
         self._started_at = started_at
+        self._profile = profile
         self.problem = ""
-        self._open: dict[str, io.FileIO] = {}
+        self._mesh: MeshAsked | None = None
+        self._open: dict[tuple[str, int], io.FileIO] = {}
         self._lock = threading.Lock()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,17 +130,21 @@ class Recorder:
         except OSError as error:
             raise RecordingError(f"cannot record into {directory}: {error.strerror}") from error
 
-    def writer(self, host: str) -> Callable[[bytes], None]:
-        """A function that keeps the host's bytes; the file appears with the first of them."""
+    def writer(self, host: str, mesh_round: int = 0) -> Callable[[bytes], None]:
+        """A function that keeps the host's bytes; the file appears with the first of them.
+
+        ``mesh_round``: a round of pings; 0 = the first script.
+        """
 
         def write(data: bytes) -> None:
             if self.problem:
                 return
             try:
                 with self._lock:
-                    stream = self._open.get(host)
+                    stream = self._open.get((host, mesh_round))
                     if stream is None:
-                        stream = self._open[host] = _open_private(self._directory / f"{host}.probe")
+                        path = self._directory / f"{host}{SUFFIXES[mesh_round]}"
+                        stream = self._open[host, mesh_round] = _open_private(path)
                 if stream.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
@@ -100,10 +152,10 @@ class Recorder:
 
         return write
 
-    def close_host(self, host: str) -> None:
+    def close_host(self, host: str, mesh_round: int = 0) -> None:
         """The host is done; its file is closed."""
         with self._lock:
-            stream = self._open.pop(host, None)
+            stream = self._open.pop((host, mesh_round), None)
         if stream is not None:
             with contextlib.suppress(OSError):  # what could not be written has been said already
                 stream.close()
@@ -112,10 +164,16 @@ class Recorder:
         """Write down who will be asked, so that even a run that is killed accounts for every host."""
         self._write_index(hosts, finished=False)
 
-    def finish(self, hosts: Sequence[HostRecord]) -> None:
+    def begin_mesh(self, hosts: Sequence[HostRecord], mesh: MeshAsked) -> None:
+        """Write down how the first script went, and which pings are to be asked for."""
+        self._mesh = mesh
+        self._write_index(hosts, finished=False)
+
+    def finish(self, hosts: Sequence[HostRecord], mesh: MeshAsked | None = None) -> None:
         """Write how reaching each host went; the recording is whole."""
-        for host in list(self._open):
-            self.close_host(host)
+        self._mesh = mesh
+        for opened in list(self._open):
+            self.close_host(*opened)
         self._write_index(hosts, finished=True)
 
     def _give_up(self, error: OSError) -> None:
@@ -127,6 +185,8 @@ class Recorder:
             "tool_version": __version__,
             "started_at": self._started_at.isoformat(),
             "finished": finished,
+            "profile": self._profile.value,
+            "mesh": None if self._mesh is None else dataclasses.asdict(self._mesh),
             "hosts": [_host_to_json(record) for record in hosts],
             "waivers": [_waiver_to_json(waiver) for waiver in self._waivers],
         }
@@ -163,6 +223,9 @@ def load(directory: Path) -> Recording:
             started_at=dt.datetime.fromisoformat(index["started_at"]),
             hosts=tuple(_host_from_json(entry, directory, index["finished"]) for entry in index["hosts"]),
             waivers=tuple(_waiver_from_json(entry) for entry in index["waivers"]),
+            # Recordings of before there were profiles do not name one.
+            profile=Profile(index.get("profile", Profile.STANDARD.value)),
+            mesh=_mesh_from_json(index.get("mesh")),
         )
     except OSError as error:
         raise RecordingError(f"{directory}: cannot be read: {error}") from error
@@ -184,6 +247,7 @@ def _hand_carried(directory: Path) -> Recording:
         hosts=hosts,
         hand_carried=True,
         ignored=tuple(path.name for path in there if path not in files),
+        profile=max((host.capture.profile for host in hosts), key=list(Profile).index),
     )
 
 
@@ -208,7 +272,7 @@ def _open_private(path: Path) -> io.FileIO:
 
 def _host_to_json(record: HostRecord) -> dict[str, Any]:
     expected = record.expectation
-    return {
+    entry: dict[str, Any] = {
         "name": record.name,
         "expectation": {
             "accelerator": expected.accelerator and expected.accelerator.value,
@@ -218,32 +282,49 @@ def _host_to_json(record: HostRecord) -> dict[str, Any]:
             "nic": expected.nic,
             "group": expected.group,
             "tags": sorted(expected.tags),
+            "thresholds": dict(sorted(expected.thresholds.items())),
         },
-        "reach": {
-            "status": record.reach.status.value,
-            "detail": record.reach.detail,
-            "via": record.reach.via,
-            "internal": record.reach.internal,
-        },
+        "reach": _reach_to_json(record.reach),
         "sent_at": record.sent_at,
         "clock_received_at": record.capture.clock_received_at,
         "duration_s": record.duration_s,
     }
+    if record.mesh:
+        entry["mesh"] = [_reach_to_json(one.reach) for one in record.mesh]
+    return entry
+
+
+def _reach_to_json(reach: Reach) -> dict[str, Any]:
+    return {
+        "status": reach.status.value,
+        "detail": reach.detail,
+        "via": reach.via,
+        "internal": reach.internal,
+    }
+
+
+def _reach_from_json(reach: dict[str, Any]) -> Reach:
+    return Reach(ReachStatus(reach["status"]), reach["detail"], reach["via"], reach["internal"])
+
+
+def _mesh_from_json(entry: dict[str, Any] | None) -> MeshAsked | None:
+    if entry is None:
+        return None
+    return MeshAsked(str(entry["mode"]), int(entry["partners"]), int(entry["packets"]), str(entry["why_off"]))
 
 
 def _host_from_json(entry: dict[str, Any], directory: Path, finished: bool) -> HostRecord:
-    expected, reach = entry["expectation"], entry["reach"]
+    expected = entry["expectation"]
     name = str(entry["name"])
     if "/" in name or name.startswith("."):
         raise ValueError(f"host name {name!r}")
-    stream = directory / f"{name}.probe"
+    stream = directory / f"{name}{_PROBE}"
     capture = HostCapture()
     if stream.exists():
         capture = decode(stream.read_bytes(), clock_received_at=entry["clock_received_at"])
-    reached = Reach(ReachStatus(reach["status"]), reach["detail"], reach["via"], reach["internal"])
+    reached = _reach_from_json(entry["reach"])
     if not finished and capture.hello:
-        whole = capture.complete
-        reached = Reach(ReachStatus.REACHED) if whole else Reach(ReachStatus.LOST, "the run was cut off")
+        reached = _as_far_as_it_came(capture)
     return HostRecord(
         name=name,
         expectation=Expectation(
@@ -254,12 +335,33 @@ def _host_from_json(entry: dict[str, Any], directory: Path, finished: bool) -> H
             nic=expected["nic"],
             group=expected["group"],
             tags=frozenset(expected["tags"]),
+            thresholds={
+                str(name): float(limit) for name, limit in dict(expected.get("thresholds", {})).items()
+            },
         ),
         reach=reached,
         capture=capture,
         sent_at=entry["sent_at"],
         duration_s=entry["duration_s"],
+        mesh=tuple(_mesh_rounds(entry.get("mesh", []), directory, name, finished)),
     )
+
+
+def _mesh_rounds(
+    reached: list[dict[str, Any]], directory: Path, name: str, finished: bool
+) -> Iterator[MeshRound]:
+    for number, suffix in enumerate(SUFFIXES[1:]):
+        path = directory / f"{name}{suffix}"
+        stream = path.read_bytes() if path.exists() else b""
+        if number < len(reached):
+            yield MeshRound(_reach_from_json(reached[number]), zlib.compress(stream))
+        elif stream and not finished:
+            yield MeshRound(_as_far_as_it_came(decode(stream)), zlib.compress(stream))
+
+
+def _as_far_as_it_came(capture: HostCapture) -> Reach:
+    """How reaching a host went in a run that was killed before it wrote that down."""
+    return Reach(ReachStatus.REACHED) if capture.complete else Reach(ReachStatus.LOST, "the run was cut off")
 
 
 def _waiver_to_json(waiver: Waiver) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ascendctl.facts import Profile
 from ascendctl.probe.frames import (
     MAX_STREAM_BYTES,
     SEVERAL_OUTPUTS,
@@ -43,6 +44,12 @@ class HostCapture:
     problem: str = ""
     preamble: bytes = b""
     clock_received_at: float | None = None
+
+    @property
+    def profile(self) -> Profile:
+        """What was asked of the host, as the script says; scripts of before there were profiles do not."""
+        deep = self.notes.get("profile") == Profile.DEEP.value
+        return Profile.DEEP if deep else Profile.STANDARD
 
 
 class CaptureSink:

@@ -6,12 +6,13 @@ break of their own::
     @NONCE hello 1
     @NONCE tool hccn_tool /usr/local/bin/hccn_tool        (no path: missing)
     @NONCE note open-files-limit 1024
+    @NONCE note profile standard                          or deep: what is asked; of a follow-up: phase mesh
     @NONCE begin link 0 0 0 EXIT_CODE TRIES               ids: npu chip phy, - where none
     …standard output…
     @NONCE stderr
     …standard error…
     @NONCE end
-    @NONCE skip tls 0 0 0 missing | hung COMMAND_ID PHY   not asked, and why
+    @NONCE skip tls 0 0 0 missing | time-up | hung COMMAND_ID PHY   not asked, and why
     @NONCE fatal REASON
     @NONCE done                                           nothing follows
 
@@ -61,7 +62,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Skip:
-    """A command that was not asked: its tool is ``missing``, or ``hung`` on an earlier command."""
+    """A command that was not asked: its tool is ``missing``, or ``hung`` on an earlier command, or the time
+    of the script was up (``time-up``)."""
 
     command_id: str
     target: Target
@@ -98,6 +100,13 @@ class Done:
 
 
 Frame = Answer | Skip | Tool | Note | Fatal | Hello | Done
+
+
+def ids_text(target: Target) -> str:
+    """A target as a frame names it: ``NPU CHIP PHY``, ``-`` for each that is None."""
+    return " ".join(
+        "-" if number is None else str(number) for number in (target.npu, target.chip, target.phy)
+    )
 
 
 def count_outputs(stream: bytes) -> int:

@@ -27,9 +27,9 @@ from ascendctl.probe.frames import (
     Hello,
     Note,
     Skip,
-    Target,
     Tool,
     count_outputs,
+    ids_text,
 )
 from ascendctl.probe.pseudonyms import Kind, Pseudonyms, is_ipv4, is_ipv6
 
@@ -81,6 +81,7 @@ class Survey:
 
     def _learn_answer(self, answer: Answer) -> None:
         text = _decode(answer.stdout)
+        self._learn_text(answer.command_id)
         if answer.command_id == "hostname":
             for word in text.split():
                 if _HOST_NAME.fullmatch(word):
@@ -192,7 +193,7 @@ class Redactor:
     def answer(self, command_id: str, stdout: bytes) -> bytes:
         """What a command printed on its standard output, redacted."""
         text = _decode(stdout)
-        redact = _BY_COMMAND.get(command_id)
+        redact = _BY_COMMAND.get(command_id.partition(":")[0])
         if redact is not None:
             return _encode(redact(self, text))
         return _encode(self._text(self._cut_address(text)))
@@ -219,7 +220,8 @@ class Redactor:
         if isinstance(frame, Answer):
             if not _COMMAND_ID.fullmatch(frame.command_id):
                 return b""
-            begin = f"begin {frame.command_id} {_ids(frame.target)} {frame.exit_code} {frame.tries}"
+            asked = f"{self._command_id(frame.command_id)} {ids_text(frame.target)}"
+            begin = f"begin {asked} {frame.exit_code} {frame.tries}"
             stdout = self.answer(frame.command_id, frame.stdout)
             stderr = _encode(self._text(_decode(frame.stderr), free=True))
             parts = (self._line(begin), stdout, self._line("stderr"), stderr, self._line("end"))
@@ -232,26 +234,33 @@ class Redactor:
         if isinstance(frame, Tool):
             return f"tool {self._word(frame.name)} {self._path(frame.path) if frame.path else ''}".rstrip()
         if isinstance(frame, Note):
-            plain = re.fullmatch(r"[0-9]{1,20}|unlimited", frame.text)
+            plain = re.fullmatch(r"[0-9]{1,20}|unlimited|standard|deep|mesh", frame.text)
             return (
                 f"note {self._word(frame.name)} {frame.text if plain else self._text(frame.text, free=True)}"
             )
         if isinstance(frame, Fatal):
             return f"fatal {self._text(frame.reason, free=True)}"
         if isinstance(frame, Skip):
-            words = [self._word(frame.command_id), _ids(frame.target), self._word(frame.reason)]
+            words = [self._command_id(frame.command_id), ids_text(frame.target), self._word(frame.reason)]
             if frame.hung_command_id is not None:
                 hung_phy = "-" if frame.hung_phy is None else str(frame.hung_phy)
-                words += [self._word(frame.hung_command_id), hung_phy]
+                words += [self._command_id(frame.hung_command_id), hung_phy]
             return " ".join(["skip", *words])
         return "done" if isinstance(frame, Done) else ""
 
     def _line(self, words: str) -> bytes:
         return b"\n" + _encode(f"@{self._nonce} {words}".replace("\n", " ")) + b"\n"
 
+    def _command_id(self, command_id: str) -> str:
+        """The id of a command; one that pings somebody names its address."""
+        match = _COMMAND_ID.fullmatch(command_id)
+        if match is None or match["address"] is None or not is_ipv4(match["address"]):
+            return self._word(command_id)
+        return f"{match['name']}:{self._pseudonyms.ipv4(match['address'])}{match['turn']}"
+
     def _word(self, word: str) -> str:
         """A word of the probe's own; anything else that stands in its place is replaced."""
-        return word if _COMMAND_ID.fullmatch(word) else self._pseudonyms.numbered(Kind.TEXT, word)
+        return word if _WORD.fullmatch(word) else self._pseudonyms.numbered(Kind.TEXT, word)
 
     # --- the index ------------------------------------------------------------------------------
 
@@ -377,6 +386,13 @@ class Redactor:
             label = re.sub(r"\S+(?=\\)", lambda m: self._label(m[0]), self._text(match[3]), count=1)
             lines.append(match[1] + self._interface(match[2]) + label)
         return "\n".join(lines)
+
+    def _named_interfaces(self, text: str) -> str:
+        """Answers of ip and ping: an interface gets the name that its addresses are listed under."""
+        return "\n".join(
+            _NAMED_INTERFACE.sub(lambda m: m[1] + self._interface(m[2]), self._text(line))
+            for line in self._cut_address(text).split("\n")
+        )
 
     def _label(self, word: str) -> str:
         return word if word in _ADDRESS_FLAGS else self._interface(word)
@@ -511,7 +527,10 @@ class Redactor:
 
 # --- what the forms are ---------------------------------------------------------------------------
 
-_COMMAND_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_COMMAND_ID = re.compile(
+    rf"(?P<name>{_WORD.pattern})(?::(?P<address>[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}})(?P<turn>(?::[0-9]{{1,4}})?))?"
+)
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _PLAIN_WORD = re.compile(r"[a-z]+|[0-9]+")
 _IPV4 = re.compile(r"(?<![\d.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\d|\.\d)")
@@ -587,6 +606,8 @@ _OWN_WORDS = frozenset(
         "check",
         "until",
         "profile",
+        "mode",
+        "why_off",
     )
 )
 _NUMBERED_FIELDS = {"group": Kind.GROUP, "tags": Kind.TAG}
@@ -620,6 +641,7 @@ _OWN_SETTING = re.compile(
 )
 _WITHOUT_ADDRESSES = frozenset(("kernel", "os-release", "driver-version", "firmware-version", "cann-version"))
 _IP_LINE = re.compile(r"([0-9]+: +)(\S+)( +inet6? .*)")
+_NAMED_INTERFACE = re.compile(r"(^[0-9]+: +|^PING .* from \S+ |(?<=\S) dev )([^\s:]+)")
 _ADDRESS_FLAGS = frozenset(
     (
         "global",
@@ -655,6 +677,10 @@ _BY_COMMAND: dict[str, Callable[[Redactor, str], str]] = {
     "firmware-version": Redactor._settings,
     "cann-version": Redactor._settings,
     "host-addresses": Redactor._host_addresses,
+    "host-links": Redactor._named_interfaces,
+    "host-route": Redactor._named_interfaces,
+    "host-ping": Redactor._named_interfaces,
+    "host-whole-ping": Redactor._named_interfaces,
     "hccn-conf": Redactor._hccn_conf,
     "npu-smi": Redactor._npu_smi,
     "lldp": Redactor._lldp,
@@ -664,12 +690,6 @@ _BY_COMMAND: dict[str, Callable[[Redactor, str], str]] = {
 
 def _frames(stream: bytes) -> list[Frame]:
     return list(FrameDecoder().feed(stream))
-
-
-def _ids(target: Target) -> str:
-    return " ".join(
-        "-" if number is None else str(number) for number in (target.npu, target.chip, target.phy)
-    )
 
 
 def _lldp_lines(text: str) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,9 @@ second, interrupts the waiting). A tool that had to be killed is not called agai
 SIGPIPE is ignored so that a lost connection is seen as a failed write. Every other second the guard has
 the script write an empty line between frames; when that fails, the script kills the command that is
 running, removes its folder and ends.
+
+The same guard counts the seconds of a script that has only so many: when they are over, what has not been
+asked yet is not asked (``time-up``).
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 
-from ascendctl.probe.catalogue import COMMANDS, Command, Impact, Scope
-from ascendctl.probe.frames import PROTOCOL_VERSION
+from ascendctl.probe.catalogue import Command, Impact, Scope, profile_of
+from ascendctl.probe.frames import PROTOCOL_VERSION, Target, ids_text
 
 # After TERM a tool gets this long before KILL.
 KILL_GRACE_S = 2
@@ -38,6 +41,8 @@ _ANSWER_LIMIT_BYTES = 512 * 1024
 # limit holds for whatever the tool writes, so it must leave room for a grown log file of its own.
 _FILE_LIMIT_BLOCKS = 512 * 1024
 _MAX_DEVICES = 64
+# Answers of a follow-up are sent on this many at a time.
+_FLUSH_EVERY = 8
 
 
 def new_nonce() -> str:
@@ -50,33 +55,19 @@ def allowed(commands: Iterable[Command], *, disturbing: bool = False) -> tuple[C
     return tuple(c for c in commands if disturbing or c.impact is not Impact.DISTURBS)
 
 
-def build_script(nonce: str, *, sudo: bool, commands: Sequence[Command] = COMMANDS) -> bytes:
+def build_script(nonce: str, *, sudo: bool, commands: Sequence[Command]) -> bytes:
     """The script's bytes. ``sudo``: commands that need root go through ``sudo -n``.
 
-    ``nonce`` is `new_nonce`'s text. The commands run in catalogue order: those of the host, then those
-    of every device that ``npu-smi info -m`` lists.
+    ``nonce`` is `new_nonce`'s text. The commands run in their order: those of the host, then those of
+    every device that ``npu-smi info -m`` lists. The answer says of which profile they are.
     """
-    if not nonce.isalnum():
-        raise ValueError("a nonce is letters and digits only")
     host = [c for c in commands if c.scope is Scope.HOST]
     device = [c for c in commands if c.scope is Scope.DEVICE]
     tools = tuple(dict.fromkeys([*(c.tool for c in commands), *_ALSO_LOOKED_FOR]))
-    parts = [
-        _PREAMBLE.format(
-            nonce=nonce,
-            version=PROTOCOL_VERSION,
-            sudo="1" if sudo else "",
-            blocks=_FILE_LIMIT_BLOCKS,
-            bytes=_ANSWER_LIMIT_BYTES,
-            grace=KILL_GRACE_S,
-            folders=" ".join(_TOOL_FOLDERS),
-            environment=_DRIVER_ENVIRONMENT,
-        )
-    ]
-    for number, tool in enumerate(tools):
-        parts.append(f'find_tool {shlex.quote(tool)}; t{number}=$t; say tool {shlex.quote(tool)} "$t"')
+    parts = [_preamble(nonce, sudo=sudo, note=f"profile {profile_of(commands).value}")]
+    parts += _finding(tools)
     for command in host:
-        line = _ask_line(command, tools.index(command.tool))
+        line = _ask_line(command, tools.index(command.tool), "- - -")
         if command.id == "mapping":
             line = f"if {line}\n{_READ_MAPPING.format(limit=_MAX_DEVICES)}"
         parts.append(line)
@@ -85,20 +76,64 @@ def build_script(nonce: str, *, sudo: bool, commands: Sequence[Command] = COMMAN
     parts.append("flush")
     if device:
         parts.append("for x in $ids; do npu=${x%%:*} phy=${x##*:} chip=${x#*:} chip=${chip%:*}")
-        parts.extend("  " + _ask_line(command, tools.index(command.tool)) for command in device)
+        ids = '"$npu" "$chip" "$phy"'
+        parts.extend("  " + _ask_line(command, tools.index(command.tool), ids) for command in device)
         parts.append("  flush\ndone")
     parts.append(_END)
     return "\n".join(parts).encode()
 
 
-def _ask_line(command: Command, tool_number: int) -> str:
-    ids = '"$npu" "$chip" "$phy"' if command.scope is Scope.DEVICE else "- - -"
+def build_follow_up(
+    nonce: str, *, sudo: bool, asked: Sequence[tuple[Command, Target]], time_limit_s: int
+) -> bytes:
+    """A script that asks what was planned from the first one's answers, in the given order.
+
+    Each command is asked once, and answered under its target; its words hold no placeholders.
+    ``time_limit_s``: what has not been begun by then is not asked.
+    """
+    tools = tuple(dict.fromkeys(command.tool for command, _ in asked))
+    parts = [_preamble(nonce, sudo=sudo, note="phase mesh", time_limit_s=time_limit_s), *_finding(tools)]
+    for number, (command, target) in enumerate(asked, 1):
+        parts.append(_ask_line(command, tools.index(command.tool), ids_text(target)))
+        if number % _FLUSH_EVERY == 0:
+            parts.append("flush")
+    parts += ["flush", _END]
+    return "\n".join(parts).encode()
+
+
+def _preamble(nonce: str, *, sudo: bool, note: str, time_limit_s: int = 0) -> str:
+    """What every script begins with. ``note``: what it asks. ``time_limit_s`` 0: no limit of its own."""
+    if not nonce.isalnum():
+        raise ValueError("a nonce is letters and digits only")
+    return _PREAMBLE.format(
+        nonce=nonce,
+        note=note,
+        time_limit=time_limit_s,
+        version=PROTOCOL_VERSION,
+        sudo="1" if sudo else "",
+        blocks=_FILE_LIMIT_BLOCKS,
+        bytes=_ANSWER_LIMIT_BYTES,
+        grace=KILL_GRACE_S,
+        folders=" ".join(_TOOL_FOLDERS),
+        environment=_DRIVER_ENVIRONMENT,
+    )
+
+
+def _finding(tools: Sequence[str]) -> list[str]:
+    return [
+        f'find_tool {shlex.quote(tool)}; t{number}=$t; say tool {shlex.quote(tool)} "$t"'
+        for number, tool in enumerate(tools)
+    ]
+
+
+def _ask_line(command: Command, tool_number: int, ids: str) -> str:
     words = {"{npu}": '"$npu"', "{chip}": '"$chip"', "{phy}": '"$phy"'}
     tool = f'{shlex.quote(command.tool)} "$t{tool_number}"'
     argv = " ".join([tool, *(words.get(word) or shlex.quote(word) for word in command.argv[1:])])
     root = "root" if command.needs_root else "user"
     retry = shlex.quote(command.retry_text or "")
-    return f"ask {command.id} {ids} {command.timeout_s} {root} {retry} {argv}  # {command.impact.value}"
+    command_id = shlex.quote(command.id)
+    return f"ask {command_id} {ids} {command.timeout_s} {root} {retry} {argv}  # {command.impact.value}"
 
 
 _PREAMBLE = r"""{{ # ascendctl probe: asks this host's NPUs and ports, changes nothing, leaves no file.
@@ -127,8 +162,10 @@ d=$(command -p mktemp -d "${{TMPDIR:-/tmp}}/ascendctl.XXXXXXXX" 2>/dev/null) && 
   || {{ d=''; say fatal no-temporary-folder; quit 1; }}
 guard() {{ # wakes the script when a command is not over although timeout should have ended it
   exec </dev/null >/dev/null 2>&1; trap - HUP INT TERM USR1 USR2; cd /; last='' age=0 beat=''
+  left={time_limit}
   while command -p sleep 1; do
     kill -0 $$ || {{ command -p rm -rf -- "$d"; exit; }}
+    left=$((left-1)); [ "$left" -ne 0 ] || echo >"$d/over"
     if [ -n "$beat" ]; then beat=''; kill -s USR2 $$; else beat=1; fi
     end=''; read -r c l end <"$d/w"
     [ "$end" = . ] || continue # caught while it is being rewritten
@@ -150,6 +187,7 @@ find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
 }}
 say note open-files-limit "$(ulimit -n)"
 say note user-id "$(command -p id -u)"
+say note {note}
 run() {{ # root|user, limit in seconds, absolute tool, arguments
   r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." >w 2>/dev/null || full
   if [ -n "$sudo" ] && [ "$r" = root ]; then
@@ -170,6 +208,7 @@ ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
   at="$1 $2 $3 $4" id=$1 ph=$4 limit=$5 root=$6 again=$7 tool=$8; shift 8
   case " $hung" in *" $tool="*) by=${{hung##*" $tool="}}; say skip "$at" hung "${{by%%;*}}"; return 1;; esac
   [ -n "$1" ] || {{ say skip "$at" missing; return 1; }}
+  [ ! -e over ] || {{ say skip "$at" time-up; return 1; }}
   k=$((k+1)) tries=0
   while :; do
     tries=$((tries+1)); run "$root" "$limit" "$@"

@@ -1,4 +1,4 @@
-"""The JSON report, written as a stream: one host, result or device at a time, each on a line of its own."""
+"""The JSON report, written as a stream: each host, result, device or verdict on a line of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ascendctl.report.model import (
     counters_record,
     host_record,
     result_record,
+    verdict_record,
 )
 
 
@@ -38,7 +39,9 @@ def write_json(run: results.Run, exit_code: int, stream: TextIO) -> None:
     _write_array(write, (result_record(result) for result in run.results))
     write(',\n"counters":')
     _write_array(write, (counters_record(counters, run.started_at) for counters in run.counters))
-    write(',\n"verdicts":[]}\n')
+    write(',\n"verdicts":')
+    _write_array(write, (verdict_record(verdict) for verdict in run.verdicts))
+    write("}\n")
     stream.flush()
 
 

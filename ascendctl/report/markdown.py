@@ -17,6 +17,14 @@ from ascendctl.report.folding import Finding, Place, fold_names, fold_results, h
 from ascendctl.report.host_lists import fit_by_host
 from ascendctl.report.printable import shown
 from ascendctl.report.terminal import details, extent, percent_text, verdict_line
+from ascendctl.report.verdicts import (
+    MOST_VERDICTS,
+    TITLE,
+    ToldVerdict,
+    left_out,
+    told_verdicts,
+    without_verdicts,
+)
 from ascendctl.results import Result, Run, Status, coverage, summary
 
 MOST_FINDINGS = 50
@@ -36,7 +44,10 @@ def write_markdown(run: Run, exit_code: int, stream: TextIO, *, strict: bool = F
     stream.write(f"# {prose(verdict)}\n\n")
     for line in _figures(run, exit_code):
         stream.write(f"- {line}\n")
+    told = told_verdicts(run)
+    _write_verdicts(stream, told)
     _write_hosts(stream, run, strict)
+    folded = without_verdicts(folded, told)
     _write_findings(stream, "Findings", folded.findings)
     _write_findings(stream, "Could not be looked at", folded.unlooked)
     _write_findings(stream, "Waived by the inventory", folded.waived)
@@ -161,6 +172,21 @@ def _column(cell: Result) -> int | None:
 
 def _write_row(stream: TextIO, cells: Iterable[str]) -> None:
     stream.write(f"| {' | '.join(cells)} |\n")
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def _write_verdicts(stream: TextIO, told: tuple[ToldVerdict, ...]) -> None:
+    if not told:
+        return
+    stream.write(f"\n## {TITLE}\n")
+    for one in told[:MOST_VERDICTS]:
+        stream.write(f"\n### {one.status.value}: {_escaped(shown(one.part))}\n\n- {prose(one.message)}\n")
+        for label, text in one.lines():
+            stream.write(f"- **{label}** {prose(text)}\n")
+    if rest := left_out(told):
+        stream.write(f"\n{prose(rest)}\n")
 
 
 # --- findings -------------------------------------------------------------------------------------

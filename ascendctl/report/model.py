@@ -15,7 +15,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from ascendctl import results
 from ascendctl.report.printable import storable
 
-SCHEMA_VERSION = "1.1"  # 1.1: counters
+SCHEMA_VERSION = "1.2"  # 1.1: counters; 1.2: what verdicts hold, until then there were none
+
+
+RULED_OUT = "ruled out: "
 
 
 class ReportError(Exception):
@@ -71,9 +74,14 @@ class ResultRecord(_Record):
 
 
 class ComponentRecord(_Record):
-    """A part held to be at fault."""
+    """A part held to be at fault. `device` is a physical id.
 
-    kind: str
+    `kind` npu, an NPU with all its dies, has its NPU id in `value` (`3`, `3 roce`). Elsewhere `value` is an
+    address, the super pod (and which of its hosts stand apart), a TLS switch, which part of a switch
+    (`uplinks`), or the one network (`roce`, `hccs`) in which the part is at fault; null = in all.
+    """
+
+    kind: results.ComponentKind
     host: str | None
     device: int | None
     peer: PeerRecord | None
@@ -82,7 +90,11 @@ class ComponentRecord(_Record):
 
 
 class VerdictRecord(_Record):
-    """A part at fault, how sure that is, the cells it explains, and what else it could be."""
+    """A part at fault, how sure that is, the cells it explains, and what else it could be.
+
+    `evidence` are sentences; those that begin with `ruled out: ` say what it is not. The part that explains
+    most comes first.
+    """
 
     component: ComponentRecord
     confidence: Annotated[float, Field(ge=0, le=1)]
@@ -176,6 +188,7 @@ def read_report(source: Path | str) -> results.Run:
         hosts=tuple(_host_note(record) for record in report.hosts),
         interrupted=report.interrupted,
         counters=tuple(_counters(record, started_at) for record in report.counters),
+        verdicts=tuple(_verdict(record) for record in report.verdicts),
     )
 
 
@@ -219,6 +232,62 @@ def counters_record(counters: results.DeviceCounters, run_started_at: dt.datetim
         device=counters.device,
         read_at=None if read_at == run_started_at else read_at.astimezone(dt.timezone.utc),
         groups={group: dict(counts) for group, counts in counters.groups.items()},
+    )
+
+
+def verdict_record(verdict: results.Verdict) -> VerdictRecord:
+    """A verdict as a report holds it; its message is that of the cell ``mesh`` on its part."""
+    ruled_out = [f"{RULED_OUT}{sentence}" for sentence in verdict.ruled_out]
+    return VerdictRecord(
+        component=_component_record(verdict.component),
+        confidence=verdict.confidence,
+        explains=[cell_record(key) for key in verdict.explains],
+        evidence=[storable(sentence) for sentence in (*verdict.evidence, *ruled_out)],
+        alternatives=[_component_record(component) for component in verdict.alternatives],
+    )
+
+
+def _component_record(component: results.Component) -> ComponentRecord:
+    peer = component.peer
+    is_npu = component.kind is results.ComponentKind.NPU
+    return ComponentRecord(
+        kind=component.kind,
+        host=_text(component.host),
+        device=component.device,
+        peer=PeerRecord(host=storable(peer.host), device=peer.device) if peer else None,
+        switch=_text(component.switch),
+        value=f"{component.npu} {component.value or ''}".strip() if is_npu else _text(component.value),
+    )
+
+
+def _verdict(record: VerdictRecord) -> results.Verdict:
+    ruled_out = [s.removeprefix(RULED_OUT) for s in record.evidence if s.startswith(RULED_OUT)]
+    component = _component(record.component)
+    return results.Verdict(
+        component=component,
+        message=results.component_text(component) + " is at fault",
+        confidence=record.confidence,
+        explains=tuple(results.CellKey(key.check, _subject(key.subject)) for key in record.explains),
+        evidence=tuple(sentence for sentence in record.evidence if not sentence.startswith(RULED_OUT)),
+        ruled_out=tuple(ruled_out),
+        alternatives=tuple(_component(other) for other in record.alternatives),
+    )
+
+
+def _component(record: ComponentRecord) -> results.Component:
+    peer, value = record.peer, record.value
+    npu = None
+    if record.kind is results.ComponentKind.NPU:
+        number, _, network = (value or "").partition(" ")
+        npu, value = int(number) if number.isdecimal() else None, network or None
+    return results.Component(
+        kind=record.kind,
+        host=record.host,
+        device=record.device,
+        npu=npu,
+        peer=results.Peer(peer.host, peer.device) if peer else None,
+        switch=record.switch,
+        value=value,
     )
 
 

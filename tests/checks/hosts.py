@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -197,6 +198,12 @@ def at(check: str, host: f.HostFacts | str = "node01", phy: int | None = None) -
     return CellKey(check, subject)
 
 
+def nic_address(name: str) -> str:
+    """The address of a host's own NIC: another one for every name."""
+    number = zlib.crc32(name.encode())
+    return f"10.200.{number >> 8 & 0xFF}.{number % 250 + 1}"
+
+
 _NO_HCCS_ERRORS = {"retry_count": (0,) * 7, "error_count": (0,) * 7}
 _STAT = (
     "mac_tx_bad_pkt_num",
@@ -271,6 +278,10 @@ def _host(
         topo=ok(topo),
         hccn_conf=ok(f.HccnConfFacts(conf)),
         system=f.SystemFacts(
+            hostname=ok(name),
+            hostname_addresses=ok((nic_address(name),)),
+            addresses=ok((f.HostAddress("lo", "127.0.0.1", 8), f.HostAddress("eth0", nic_address(name), 16))),
+            clock=ok(f.ClockFacts(0.02, 0.01)),
             driver_version=ok("25.2.0"),
             firmware_version=ok("7.7.0.1"),
             cann_version=NO_DATA,

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from ascendctl import facts as f
+from ascendctl.checks.across.peers import AcrossCheck
+from ascendctl.checks.ascend import Unlearned
 from ascendctl.checks.contract import ClusterCheck
 from ascendctl.checks.describe import describe
 from ascendctl.checks.engine import run_checks
 from ascendctl.checks.ports import Link
-from ascendctl.checks.registry import BY_ID, HOST_CHECKS
+from ascendctl.checks.registry import BY_ID, CLUSTER_CHECKS, HOST_CHECKS
 from ascendctl.checks.waivers import WaiverRule
 from ascendctl.facts import ReachStatus
 from ascendctl.knowledge import ADVICE
@@ -72,14 +74,22 @@ ALL_READINGS = [
 
 HCCN_READINGS = ("link", "net_health", "ip", "netdetect", "gateway", "lldp", "vnic", "tls")
 NO_CHIPS = ok(f.MappingFacts(()))
+# Those between hosts that have a cell on every host.
+ACROSS = [check for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck)]
 CHECKS_OF = {
-    f.Profile.STANDARD: [check.id for check in HOST_CHECKS if check.profile is f.Profile.STANDARD],
-    f.Profile.DEEP: [check.id for check in HOST_CHECKS],
+    f.Profile.STANDARD: [
+        check.id for check in (*HOST_CHECKS, *ACROSS) if check.profile is f.Profile.STANDARD
+    ],
+    f.Profile.DEEP: [check.id for check in (*HOST_CHECKS, *ACROSS)],
 }
 
 
 def all_readings(reading: f.Reading[Any], *names: str) -> dict[str, f.Reading[Any]]:
     return dict.fromkeys(names or ALL_READINGS, reading)
+
+
+def of_host(name: str, cells: dict[CellKey, Result]) -> dict[CellKey, Result]:
+    return {key: cell for key, cell in cells.items() if key.subject.host == name}
 
 
 def without_devices(host: f.HostFacts, mapping: f.Reading[Any], others: f.Reading[Any]) -> f.HostFacts:
@@ -99,7 +109,7 @@ def test_a_host_never_reached_has_every_cell_and_no_green_one(
 ) -> None:
     good, lost = a2("node01"), unreached("node02", status, detail="what happened")
     cells = judge(good, lost, profile=profile)
-    mine = {key: cell for key, cell in cells.items() if key.subject.host == "node02"}
+    mine = of_host("node02", cells)
     assert {key.check for key in mine} == set(CHECKS_OF[profile])
     reachable = mine.pop(at("reachable", "node02"))
     assert reachable.status is Status.UNKNOWN
@@ -268,7 +278,7 @@ def test_a_connection_lost_at_once_explains_everything() -> None:
         hccn_conf=NOT_RECEIVED,
         system=f.SystemFacts(driver_version=NOT_RECEIVED),
     )
-    cells = judge(host)
+    cells = of_host("node01", judge(host, a2("node02", number=2)))
     assert cells.pop(at("reachable")).status is Status.UNKNOWN
     assert {(c.status, c.caused_by) for c in cells.values()} == {(Status.SKIPPED, at("reachable"))}
 
@@ -539,12 +549,43 @@ def test_checks_between_hosts_see_results_and_take_waivers() -> None:
     assert {c.status for c in cells.values() if c.check == "tls"} == {Status.PASS}
 
 
+class _Late(_SameTls):
+    """Gives a cell that a host check has given before, and one whose cause it names itself."""
+
+    def judge(self, cluster: f.ClusterFacts, results: tuple[Result, ...]) -> Iterable[Result]:
+        yield Result("reachable", host_subject("node01"), Status.FAIL, "too late")
+        yield Result(
+            "tls-equal", host_subject("node01"), Status.SKIPPED, "own", caused_by=at("tools", "node02")
+        )
+        yield Unlearned(
+            "tls-equal", host_subject("node02"), Status.UNKNOWN, "not read", cause=at("tools", "node02")
+        )
+        yield Unlearned(
+            "tls-equal", host_subject("node03"), Status.UNKNOWN, "nor this", cause=at("tls-equal", "node01")
+        )
+
+
+def test_a_cell_stays_as_it_was_and_causes_of_earlier_checks_are_followed_to_their_root() -> None:
+    cells = judge(a2("node01"), unreached("node02"), cluster_checks=(_Late(),))
+    assert cells[at("reachable", "node01")].status is Status.PASS
+    assert cells[at("tls-equal", "node01")].message == "own"
+    for name in ("node02", "node03"):
+        assert cells[at("tls-equal", name)].caused_by == at("reachable", "node02")
+
+
 def test_results_are_plain_and_ordered_by_host_and_check() -> None:
     results = run_checks(f.ClusterFacts((unreached("node02"), a3("node01"))), today=TODAY)
     assert {type(result) for result in results} == {Result}
     order = [check.id for check in HOST_CHECKS]
-    places = [(result.subject.host == "node01", order.index(result.check)) for result in results]
+    between = [check.id for check in CLUSTER_CHECKS]
+    places = [
+        (False, result.subject.host == "node01", order.index(result.check))
+        if result.check in order
+        else (True, between.index(result.check), result.subject.host == "node01")
+        for result in results
+    ]
     assert places == sorted(places)
+    assert places[-1][0]
 
 
 # --- the registry ---------------------------------------------------------------------------------------
@@ -552,12 +593,12 @@ def test_results_are_plain_and_ordered_by_host_and_check() -> None:
 
 def test_checks_come_after_those_they_name_and_read_known_commands() -> None:
     seen: set[str] = set()
-    for check in HOST_CHECKS:
+    for check in BY_ID.values():
         assert set(check.after) <= seen, check.id
         assert set(check.void_after) <= set(check.after), check.id
         assert set(check.commands) <= set(COMMANDS), check.id
         seen.add(check.id)
-    assert len(seen) == len(HOST_CHECKS) == len(BY_ID)
+    assert seen == set(BY_ID) >= {check.id for check in (*HOST_CHECKS, *CLUSTER_CHECKS)}
 
 
 def test_stable_ids() -> None:
@@ -592,18 +633,32 @@ def test_stable_ids() -> None:
         "open-files",
         "huge-pages",
         "time-service",
+        "versions-equal",
+        "npu-model",
+        "clock",
+        "hostnames",
+        "tls-switch",
+        "mtu-equal",
+        "segments",
+        "gateways-equal",
+        "duplicate-address",
+        "super-pods",
+        "host-net",
+        "mesh",
+        "mesh-hccs",
+        "mesh-roce",
     }
 
 
 def test_a_check_is_of_the_profile_that_asks_its_commands() -> None:
-    for check in HOST_CHECKS:
+    for check in (*HOST_CHECKS, *CLUSTER_CHECKS):
         asked = [COMMANDS[command].profile for command in check.commands]
         assert check.profile is f.Profile.DEEP or f.Profile.DEEP not in asked, check.id
     deep = {name for name, command in COMMANDS.items() if command.profile is f.Profile.DEEP}
     assert deep == {name for check in HOST_CHECKS for name in check.commands} & deep
 
 
-@pytest.mark.parametrize("check", HOST_CHECKS, ids=lambda check: check.id)
+@pytest.mark.parametrize("check", [*HOST_CHECKS, *CLUSTER_CHECKS], ids=lambda check: check.id)
 def test_every_check_explains_itself(check: Any) -> None:
     told = describe(check)
     assert min(len(told.what), len(told.why), len(told.consequence), len(told.remedy)) > 20
@@ -627,7 +682,7 @@ def test_an_expected_port_without_address_explains_its_bad_health() -> None:
 
 def test_ascendctls_own_failure_is_an_error_and_the_host_is_not_blamed() -> None:
     lost = unreached("node01", ReachStatus.PROTOCOL, detail="ValueError: a bug", internal=True)
-    cells = judge(lost)
+    cells = of_host("node01", judge(lost, a2("node02", number=2)))
     assert cells[at("reachable")].status is Status.ERROR
     assert "ValueError" in cells[at("reachable")].actual
     others = [cell for key, cell in cells.items() if key.check != "reachable"]

@@ -24,7 +24,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recordings")
     for name, faults in FAULTS.items():
         with SimCluster(make_spec(generation="a2", hosts=2, faults=faults)) as sim:
-            run(["verify", "-i", str(sim.inventory_path), "--record", str(folder / name), "--quiet"])
+            asked = ["-i", str(sim.inventory_path), "--record", str(folder / name), "--quiet"]
+            run(["verify", *asked, "--mesh", "off"])
     return {name: folder / name for name in FAULTS}
 
 
@@ -80,6 +81,36 @@ def test_json(recordings: dict[str, Path], capsys: pytest.CaptureFixture[str]) -
     assert document["exit_code"] == 1
     assert run(["diff", "--schema"]) == 0
     assert set(json.loads(capsys.readouterr().out)["required"]) == set(document)
+
+
+def test_counters_of_deep_recordings_and_of_their_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = {}
+    for flaps in (1, 2):
+        fault = {"kind": "link-flaps", "host": "node01", "device": 5, "value": str(flaps)}
+        folder = tmp_path / f"run{flaps}"
+        with SimCluster(make_spec(generation="a3", hosts=1, faults=[fault])) as sim:
+            asked = ["-i", str(sim.inventory_path), "--record", str(folder), "--quiet", "--profile", "deep"]
+            run(["verify", *asked])
+        capsys.readouterr()
+        run(["verify", "--replay", str(folder), "--format", "json"])
+        report = tmp_path / f"run{flaps}.json"
+        report.write_text(capsys.readouterr().out)
+        paths[flaps] = (folder, report)
+    texts = []
+    for old in paths[1]:
+        for new in paths[2]:
+            assert run(["diff", str(old), str(new)]) == 1
+            texts.append(capsys.readouterr().out)
+    assert "Changed: 1 error counter grew" in texts[0]
+    assert "error counters: compared link_stat, stat, ecc, hccs on 16 of 16 devices" in texts[0]
+    assert "link down count  node01 device 5: 1 more" in texts[0]
+    assert set(texts) == {texts[0]}
+    assert run(["diff", str(paths[1][0]), str(paths[2][0]), "--format", "json"]) == 1
+    (counter,) = json.loads(capsys.readouterr().out)["counters"]
+    assert (counter["name"], counter["before"], counter["now"]) == ("link down count", 1, 2)
+    assert run(["diff", str(paths[2][0]), str(paths[2][0])]) == 0
 
 
 @pytest.mark.parametrize("content", [None, "", "not json", '{"schema_version": "2.0"}', "[]"])

@@ -28,7 +28,8 @@ def sim() -> Iterator[SimCluster]:
 def recorded(sim: SimCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A recording, and the JSON report of the same run."""
     folder = tmp_path_factory.mktemp("topology")
-    arguments = ["--record", str(folder / "recording"), "-o", str(folder), "--formats", "json", "--mesh", "off"]
+    arguments = ["--record", str(folder / "recording"), "-o", str(folder), "--formats", "json"]
+    arguments += ["--mesh", "off"]
     assert run(["verify", "-i", str(sim.inventory_path), "-q", *arguments]) == 1
     return folder / "recording", folder / "report.json"
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ import yaml
 from ascendctl.cli import run, verify, watch
 from ascendctl.cli.exits import Refused
 from ascendctl.report.model import read_report
-from ascendctl.results import Run, Status
+from ascendctl.results import DeviceCounters, Run, Status
 from ascendctl.sim.cluster import SimCluster
 from ascendctl.sim.render import render_cluster
 from ascendctl.sim.spec import make_spec
@@ -234,6 +234,59 @@ def test_an_interruption_ends_it_at_once_with_a_summary(site: Site, number: sign
     assert err == ""
 
 
+def flaps(times: int) -> dict[str, object]:
+    return {"kind": "link-flaps", "host": "node02", "device": 5, "value": str(times)}
+
+
+def test_a_counter_that_grew_is_told_once_also_across_an_outage_and_a_restart(
+    site: Site, tmp_path: Path, watched: Callable[..., Watched]
+) -> None:
+    history = tmp_path / "history"
+    arguments = ["-i", str(site.inventory), "--history", str(history), "--profile", "deep"]
+
+    first = watched(
+        lambda: site.faults(flaps(1)),
+        lambda: site.faults(flaps(3)),
+        lambda: site.unreachable("node02"),
+        arguments=arguments,
+    )
+    assert "link down count" not in first.out[0]
+    assert "Changed: 1 error counter grew" in first.out[1]
+    assert "link down count  node02 device 5: 2 more in" in first.out[1]
+    assert "1 before, 3 now" in first.out[1]
+    assert "Error counters" not in first.out[2]
+
+    site.reachable()
+    second = watched(lambda: site.faults(flaps(4)), nothing, site.faults, arguments=arguments)
+    assert "link down count  node02 device 5: 1 more in" in second.out[0]
+    assert "3 before, 4 now" in second.out[0]
+    assert second.out[1] == ""
+    assert "Counters that restarted (1 device)" in second.out[2]
+    assert "link_stat  node02 device 5: cleared" in second.out[2]
+    assert "Error counters that grew" not in second.out[2]
+
+
+def test_what_hardware_corrected_alone_is_told_in_the_line_per_run(
+    site: Site, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = verify.ask_and_judge
+    retries = iter(range(0, 600, 100))
+
+    def counting(*args: object, **kwargs: object) -> Run:
+        run_ = ask(*args, **kwargs)  # type: ignore[arg-type]
+        counters = DeviceCounters(
+            "node01", 0, run_.started_at, {"stat": {"roce_new_pkt_rty_num": next(retries)}}
+        )
+        return replace(run_, counters=(counters,))
+
+    monkeypatch.setattr(verify, "ask_and_judge", counting)
+    quiet = watched(nothing, nothing, arguments=["-i", str(site.inventory)])
+    assert "Changed: 1 counter of corrected or repeated errors grew" in quiet.err[1]
+    assert quiet.out[1].startswith("Watched for")
+    strict = watched(nothing, nothing, arguments=["-i", str(site.inventory), "--strict"])
+    assert "roce_new_pkt_rty_num  node01 device 0: 100 more" in strict.out[1]
+
+
 def test_an_interruption_during_a_run_drops_that_run(
     site: Site, tmp_path: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,8 +294,6 @@ def test_an_interruption_during_a_run_drops_that_run(
     judge = verify.ask_and_judge
 
     def interrupted(*args: object, **kwargs: object) -> Run:
-        from dataclasses import replace
-
         return replace(judge(*args, **kwargs), interrupted=True)  # type: ignore[arg-type]
 
     seen = watched(

@@ -43,6 +43,13 @@ def test_codes_are_complete_and_name_checks_that_exist() -> None:
     for code in CODES.values():
         assert code.title and code.meaning and code.causes and code.remedy, code.code
         assert set(code.checks) <= set(BY_ID), code.code
+        assert all(cause.text for cause in code.causes), code.code
+
+
+@pytest.mark.parametrize("check", BY_ID)
+def test_a_code_that_a_check_names_names_the_check(check: str) -> None:
+    named = set(CODE.findall(" ".join(vars(describe(BY_ID[check])).values())))
+    assert {code for code in named if check not in CODES[code].checks} == set()
 
 
 def test_every_code_that_a_text_names_is_explained() -> None:

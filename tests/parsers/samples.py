@@ -307,6 +307,30 @@ INFO_A3 = info_table(
 )
 
 # One whole answer for every command that there is a reader for.
+LINKS = (
+    "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000"
+    "\\    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00\n"
+    "2: enp1s0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 9000 qdisc mq state UP mode DEFAULT group default"
+    "\\    link/ether 02:11:22:33:44:55 brd ff:ff:ff:ff:ff:ff\n"
+    "7: bond0.12@bond0: <BROADCAST,MULTICAST,UP> mtu 1500 qdisc noqueue state UP"
+    "\\    link/ether 02:11:22:33:44:56 brd ff:ff:ff:ff:ff:ff\n"
+)
+HOST_PING = """PING 10.30.1.12 (10.30.1.12) from 10.30.1.11 enp1s0: 56(84) bytes of data.
+64 bytes from 10.30.1.12: icmp_seq=1 ttl=64 time=0.141 ms
+64 bytes from 10.30.1.12: icmp_seq=3 ttl=64 time=0.097 ms
+
+--- 10.30.1.12 ping statistics ---
+3 packets transmitted, 2 received, 33.3333% packet loss, time 2041ms
+rtt min/avg/max/mdev = 0.097/0.119/0.141/0.022 ms
+"""
+PORTS_COMMAND = """bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash 10.30.1.12 22 60000 60015 60031"""
+PORTS = (
+    "22 0 \n"
+    "60015 124 \n"
+    "60000 1 bash: line 1: /dev/tcp/10.30.1.12/60000: Connection refused\n"
+    "60031 1 bash: line 1: /dev/tcp/10.30.1.12/60031: No route to host\n"
+)
+
 WHOLE: dict[str, str] = {
     "hccn_tool -i 3 -link -g": "link status: UP\n",
     "hccn_tool -i 3 -net_health -g": "net health status: Receive timeout\n",
@@ -340,9 +364,14 @@ WHOLE: dict[str, str] = {
     "cat /proc/meminfo": MEMINFO,
     "timedatectl show": TIMEDATECTL,
     "hostname": "node-07\n",
+    "hostname -i": "fe80::f816:3eff:fe11:2233%eth0 10.30.1.11\n",
     "uname -srm": "Linux 5.10.0-216.0.0.115.oe2203sp4.aarch64 aarch64\n",
     "date +%s.%N": "1790000000.123456789\n",
     "ip -o addr show": ADDRESSES,
+    "ip -o link show": LINKS,
+    "ip route get 10.30.1.12": "10.30.1.12 via 10.30.1.1 dev enp1s0 src 10.30.1.11 uid 0 \n    cache \n",
+    "ping -n -c 3 -W 2 -I enp1s0 10.30.1.12": HOST_PING,
+    PORTS_COMMAND: PORTS,
     "cat /etc/os-release": 'NAME="openEuler"\nVERSION="22.03"\nPRETTY_NAME="openEuler 22.03"\n',
     "cat /usr/local/Ascend/driver/version.info": "Version=25.2.0\npackage_version=25.2.0\n",
     "cat /usr/local/Ascend/firmware/version.info": "Version=7.7.0.6.236\nfirmware_version=1.0\n",

@@ -254,6 +254,10 @@ def test_anything_else_is_unparsed(command: str, text: str, part: str) -> None:
 @pytest.mark.parametrize(
     ("command", "stderr", "code", "status"),
     [
+        ("hostname -i", "hostname: Name or service not known", 1, "no-data"),
+        ("hostname -i", "/usr/bin/hostname: Temporary failure in name resolution", 1, "no-data"),
+        ("hostname -i", "hostname: node07: Unknown host", 1, "no-data"),
+        ("hostname -i", "hostname: invalid option -- 'i'", 255, "failed"),
         (TIME, "System has not been booted with systemd as init system (PID 1).", 1, "unsupported"),
         (TIME, "Unknown operation show.", 1, "unsupported"),
         (TIME, "Unknown command verb 'show'.", 1, "unsupported"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ascendctl.facts import Accelerator, Expectation, Generation, Reach, ReachStatus, ScaleOut
+from ascendctl.facts import Accelerator, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
 from ascendctl.inventory import Waiver
 from ascendctl.probe.bundle import HostRecord, Recorder, RecordingError, load
 from ascendctl.probe.capture import CaptureSink
@@ -19,13 +19,20 @@ STARTED = dt.datetime(2026, 11, 20, 8, 30, tzinfo=dt.timezone.utc)
 WAIVER = Waiver("link", frozenset({"node01"}), 3, dt.date(2026, 12, 1), "光模块已订购")
 
 
-def record_two(folder: Path) -> list[HostRecord]:
-    recorder = Recorder(folder, [WAIVER], STARTED)
+def record_two(folder: Path, profile: Profile = Profile.STANDARD) -> list[HostRecord]:
+    recorder = Recorder(folder, [WAIVER], STARTED, profile)
     sink = CaptureSink(NONCE, on_bytes=recorder.writer("node01"))
     sink.feed(STREAM[:50], 99.0)
     sink.feed(STREAM[50:], 100.5)
     expectation = Expectation(
-        Accelerator.ASCEND, Generation.A3, 16, ScaleOut.NONE, "eth0", "g1", frozenset({"a", "b"})
+        Accelerator.ASCEND,
+        Generation.A3,
+        16,
+        ScaleOut.NONE,
+        "eth0",
+        "g1",
+        frozenset({"a", "b"}),
+        {"port-mtu-bytes": 4200.0, "hbm-use-percent": 12.5},
     )
     records = [
         HostRecord("node01", expectation, Reach(ReachStatus.REACHED), sink.capture(), 99.5, 3.0),
@@ -45,6 +52,50 @@ def test_round_trip_with_private_modes(tmp_path: Path) -> None:
     assert list(recording.hosts) == records
     assert recording.waivers == (WAIVER,)
     assert recording.started_at == STARTED
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_a_recording_remembers_its_profile(tmp_path: Path, profile: Profile) -> None:
+    record_two(tmp_path / "run", profile)
+    assert load(tmp_path / "run").profile is profile
+
+
+def test_a_recording_of_before_there_were_profiles_and_thresholds(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    record_two(folder, Profile.DEEP)
+    index = json.loads((folder / "recording.json").read_text())
+    del index["profile"]
+    for host in index["hosts"]:
+        del host["expectation"]["thresholds"]
+    (folder / "recording.json").write_text(json.dumps(index))
+    recording = load(folder)
+    assert recording.profile is Profile.STANDARD
+    assert [host.expectation.thresholds for host in recording.hosts] == [{}, {}]
+
+
+def said(profile: str) -> bytes:
+    """The stream with the note that names a profile."""
+    return STREAM.replace(
+        b" hello 1\n", b" hello 1\n\n@%s note profile %s\n" % (NONCE.encode(), profile.encode())
+    )
+
+
+@pytest.mark.parametrize(
+    ("streams", "profile"),
+    [
+        ([STREAM], Profile.STANDARD),
+        ([said("standard")], Profile.STANDARD),
+        ([said("deep")], Profile.DEEP),
+        ([STREAM, said("deep"), said("standard")], Profile.DEEP),
+        ([said("deeper"), b"no output of the probe at all\n"], Profile.STANDARD),
+    ],
+)
+def test_hand_carried_outputs_say_their_profile(
+    tmp_path: Path, streams: list[bytes], profile: Profile
+) -> None:
+    for number, stream in enumerate(streams):
+        (tmp_path / f"node{number}.txt").write_bytes(stream)
+    assert load(tmp_path).profile is profile
 
 
 def test_a_run_that_was_killed_accounts_for_every_host(tmp_path: Path) -> None:
@@ -100,6 +151,9 @@ def test_what_cannot_be_recorded_or_read_is_said(tmp_path: Path) -> None:
         (lambda index: index["hosts"][0].update(name="../../etc/passwd"), "damaged"),
         (lambda index: index.pop("waivers"), "damaged"),
         (lambda index: index["hosts"][0]["reach"].update(status="fine"), "damaged"),
+        (lambda index: index.update(profile="deeper"), "damaged"),
+        (lambda index: index["hosts"][0]["expectation"].update(thresholds=7), "damaged"),
+        (lambda index: index["hosts"][0]["expectation"].update(thresholds={"mtu": "big"}), "damaged"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path: Path, change: object, message: str) -> None:

@@ -34,7 +34,7 @@ from ascendctl.probe.redaction import Redactor, Survey, new_redactor
 from ascendctl.probe.script import build_script
 from ascendctl.results import Result, Run
 from ascendctl.sim.faults import cluster_of
-from ascendctl.sim.kinds import KINDS
+from ascendctl.sim.kinds import STANDARD_KINDS
 from ascendctl.sim.model import Host
 from ascendctl.sim.render import RenderedHost, render_cluster
 from ascendctl.sim.spec import make_spec
@@ -175,6 +175,7 @@ End of LLDPDU TLV
 # Command, what it printed, what must be gone, and what must still be there.
 ANSWERS = [
     ("hostname", "node-7.dc.acme.example\n", ["node-7", "acme"], ["host-1.domain-1\n"]),
+    ("hostname-addresses", "10.20.1.11 127.0.1.1\n", ["10.20.1"], ["127.0.1.1\n"]),
     (
         "lldp",
         NEIGHBOUR,
@@ -518,7 +519,7 @@ def record(folder: Path, rendered: tuple[RenderedHost, ...]) -> None:
 
 
 def test_every_kind_of_fault_is_in_the_recordings() -> None:
-    assert {row.fault["kind"] for row in ROWS} == {kind.name for kind in KINDS}
+    assert {row.fault["kind"] for row in ROWS} == {kind.name for kind in STANDARD_KINDS}
 
 
 def test_replaying_the_bundle_gives_the_same_cells(bundled: Bundled) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ascendctl.facts import Profile
 from ascendctl.probe.capture import HostCapture, decode
-from ascendctl.probe.catalogue import BY_ID, Command
+from ascendctl.probe.catalogue import BY_ID, Command, commands_of
 from ascendctl.probe.frames import Target
 from ascendctl.probe.script import build_script, new_nonce
 
@@ -279,13 +280,44 @@ def test_sudo_runs_absolute_tools_for_root_commands_only(bench: Bench) -> None:
         assert call.startswith("sudo -n env LD_LIBRARY_PATH= LC_ALL=C timeout -k 2 2 " + str(bench.bin))
 
 
-def test_the_script_is_one_group_and_says_each_commands_impact() -> None:
-    text = build_script("0" * 32, sudo=False).decode()
+@pytest.mark.parametrize("profile", Profile)
+def test_the_script_is_one_group_and_says_each_commands_impact(profile: Profile) -> None:
+    commands = commands_of(profile)
+    text = build_script("0" * 32, sudo=False, commands=commands).decode()
     assert text.startswith("{ ")
     assert text.rstrip().endswith("exit\n}")
     asks = [line for line in text.splitlines() if line.lstrip().startswith(("ask ", "if ask "))]
-    assert len(asks) == len(BY_ID)
+    assert len(asks) == len(commands)
     assert all(line.endswith("# read-only") for line in asks)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_answer_says_the_profile_and_a_tool_of_the_deep_one_may_be_missing(
+    bench: Bench, shell: str
+) -> None:
+    bench.tool("npu-smi", A2_MAPPING)
+    bench.tool("hccn_tool", "echo 'mtu:4200'")
+    standard = bench.run(shell, script("hostname", "mapping"))
+    assert (standard.profile, "timedatectl" in standard.tools) == (Profile.STANDARD, False)
+    commands = [replace(BY_ID["time-service"], argv=("no-such-tool", "show")), BY_ID["mapping"], BY_ID["mtu"]]
+    deep = bench.run(shell, build_script(new_nonce(), sudo=False, commands=commands))
+    assert deep.complete and deep.profile is Profile.DEEP
+    assert deep.tools["no-such-tool"] is None
+    assert [(skip.command_id, skip.reason) for skip in deep.skips.values()] == [("time-service", "missing")]
+    assert [t.phy for id, t in deep.answers if id == "mtu"] == [0, 1]
+
+
+def test_an_optical_module_whose_bus_was_in_use_is_asked_once_more(bench: Bench) -> None:
+    bench.tool("npu-smi", A3_MAPPING)
+    bench.tool(
+        "hccn_tool",
+        f"if [ -e {bench.bin}/asked ]; then echo 'optical info:'; exit; fi\n"
+        f": >{bench.bin}/asked; echo 'I2c is busy. Please try again.'\n",
+    )
+    capture = bench.run(SHELLS[0], script("mapping", "optical"))
+    answers = [answer for (id, _), answer in sorted(capture.answers.items(), key=str) if id == "optical"]
+    assert [answer.tries for answer in answers] == [2, 1]
+    assert all(answer.stdout == b"optical info:\n" for answer in answers)
 
 
 def processes_with(bench: Bench) -> list[str]:

@@ -1,0 +1,566 @@
+"""Which parts lose the packets: the smallest set of parts that explains what the pings met.
+
+Every packet survives with probability (1 - background) * product of (1 - loss of each part at fault on its
+way), so the number of lost packets of a ping is binomial. An explanation is a set of parts with their
+losses; its score is what the likelihood (natural logarithm) gains over background alone, less what its
+parts cost. The search adds the part that gains most, estimates its neighbours anew, drops what became
+superfluous, and then improves the explanation by leaving a part out and growing what is missing anew (one
+host instead of its ports, two ports instead of a host), as long as the score rises.
+
+What a part costs is the logarithm of how many such parts there are, so that chance never finds one among
+many, plus what is asked beyond that. One host therefore costs less than its sixteen ports.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ascendctl.topology.fabric import Fabric, Port, PortId
+from ascendctl.topology.mesh import Observation
+from ascendctl.topology.parts import BOTH, Key, Part, PartKind, Ways
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A part at fault: the share of packets it loses, and how sure that is.
+
+    ``gain`` is what the log likelihood loses without it. ``confidence`` is the odds of this part against each
+    part that could stand in its place and against none, as a probability. ``pings``, ``sent`` and ``lost``
+    count what crossed it, ``observations`` those pings that lost some; ``alternatives`` explain the
+    data nearly as well in its place, with how much worse (0 = equally well). ``ports``: those of the part.
+    """
+
+    part: Part
+    loss: float
+    gain: float
+    confidence: float
+    pings: int
+    sent: int
+    lost: int
+    observations: tuple[Observation, ...] = ()
+    alternatives: tuple[tuple[Part, float], ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A part that may be at fault and is not sure enough to be accused: ``short`` by so many nats."""
+
+    part: Part
+    ports: tuple[Port, ...]
+    short: float
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the pings say: parts at fault, the one that explains most first; suspects; the loss elsewhere."""
+
+    blames: tuple[Blame, ...]
+    suspicions: tuple[Suspicion, ...]
+    background: float
+
+
+# What a part must gain beyond chance among all of its kind: 4 nats are odds of 55 to 1.
+_ASKED: Mapping[PartKind, float] = {
+    PartKind.PORT: 4.0,
+    PartKind.NPU: 4.0,
+    PartKind.HOST: 4.0,
+    PartKind.SWITCH: 4.0,
+    PartKind.UPLINK: 5.0,
+    PartKind.SPINE: 6.0,
+    PartKind.SPLIT: 5.0,
+    PartKind.PLANE: 8.0,
+    PartKind.LINK: 8.0,
+}
+# A port seldom fails in both planes at once; an NPU or a host seldom in one alone.
+_UNUSUAL = 1.5
+_FIRST_BACKGROUND = 0.001
+_MOST_BACKGROUND = 0.01
+_LEAST_LOSS = 0.01
+_MOST_LOSS = 0.9999
+# Alternatives closer than this (odds of 20 to 1) cannot be told from the verdict.
+_CLOSE = 3.0
+# A part is suspected from this gain on (odds of 150 to 1 were there only this part): two packets lost.
+_SUSPECTED = 5.0
+_MAX_SUSPICIONS = 64
+_MAX_PARTS = 512
+_MAX_IMPROVED = 48
+_BETTER = 1e-6
+# A lost packet is explained where less than this share survives.
+_EXPLAINED = 0.02
+# Above this many candidates or pings it pays to leave out what cannot matter.
+_MANY = 2000
+# A part holds another if that lost this share of its pings within it.
+_HELD = 0.8
+# How often ports without a known switch are put behind one at fault, and the search is made again.
+_MOST_REJOINED = 2
+
+
+def find_blame(fabric: Fabric, observations: Sequence[Observation]) -> tuple[Blame, ...]:
+    """The parts at fault, the one that explains most first; nothing where chance explains the losses."""
+    return explain(fabric, observations).blames
+
+
+def explain(fabric: Fabric, observations: Sequence[Observation]) -> Explanation:
+    """The parts at fault, and what is suspected beside them."""
+    search = _searched(Ways(fabric, observations))
+    for _ in range(_MOST_REJOINED):
+        joined = search.perhaps_behind_blamed()
+        if not joined:
+            break
+        again = _searched(Ways(fabric, observations, joined), search.joined_cost(joined))
+        if again.score() <= search.score():
+            break
+        search = again
+    return Explanation(search.blames(), search.suspicions(), search.residual_loss())
+
+
+def _searched(ways: Ways, assumed: float = 0.0) -> _Search:
+    """The best explanation; ``assumed`` is what was paid for in advance."""
+    search = _Search(ways, _FIRST_BACKGROUND, assumed)
+    search.run()
+    background = search.residual_loss()
+    if background > 2 * _FIRST_BACKGROUND:
+        search = _Search(ways, min(background, _MOST_BACKGROUND), assumed)
+        search.run()
+    return search
+
+
+class _Search:
+    """The search for the best explanation: ``loss`` holds the parts at fault so far."""
+
+    def __init__(self, ways: Ways, background: float, assumed: float = 0.0) -> None:
+        self._ways = ways
+        self._background = background
+        self._assumed = assumed
+        self.loss: dict[Key, float] = {}
+        # Pings on whose way a part at fault lies: what survives there by the explanation.
+        self._survival: dict[int, float] = {}
+        self._cost_of = {kind: asked + math.log(1 + ways.counts[kind]) for kind, asked in _ASKED.items()}
+        self._sums = ways.suspects()
+        self._crossing: dict[Key, list[int]] = {}
+        # A part explains most when it is alone: what it gains then bounds what it can gain beside others.
+        self._alone = {key: self._best_alone(*sums) - self.cost(key) for key, sums in self._sums.items()}
+        self._candidates = {key: score for key, score in self._alone.items() if score > -_CLOSE}
+
+    def cost(self, key: Key) -> float:
+        """What a part costs; depends on its kind, and on the planes that usually fail together there."""
+        kind, plane, _ = key
+        if kind is PartKind.PORT:
+            unusual = plane == BOTH
+        else:
+            unusual = kind in (PartKind.NPU, PartKind.HOST) and plane != BOTH
+        return self._cost_of[kind] + (_UNUSUAL if unusual else 0.0)
+
+    def run(self) -> None:
+        """Find the best explanation."""
+        self._grow(self._candidates)
+        self._improve()
+
+    # --- moves ------------------------------------------------------------------------------------
+
+    def _grow(self, candidates: Iterable[Key], budget: float = math.inf) -> None:
+        """Add the candidate that gains most, again and again, until none gains more than it costs.
+
+        ``budget``: what the parts at fault may come to cost beyond what they cost now.
+        """
+        limit = budget + self._costs()
+        waiting = [(-self._alone[key], key) for key in candidates if self._alone[key] > 0]
+        heapq.heapify(waiting)
+        refused: list[Key] = []
+        removals = 0
+        while waiting and len(self.loss) < _MAX_PARTS and self._costs() < limit:
+            _, key = heapq.heappop(waiting)
+            if key in self.loss:
+                continue
+            gain, loss = self._gain(key)
+            score = gain - self.cost(key)
+            if score <= 0 or loss < _LEAST_LOSS:
+                refused.append(key)
+                continue
+            if waiting and score < -waiting[0][0] - _BETTER:
+                heapq.heappush(waiting, (-score, key))
+                continue
+            self._put(key, loss)
+            waiting = self._worth_waiting(waiting)
+            if self._settle(key) and removals < _MAX_PARTS:
+                removals += 1
+                for other in refused:
+                    heapq.heappush(waiting, (-self._alone[other], other))
+                refused = []
+
+    def _worth_waiting(self, waiting: list[tuple[float, Key]]) -> list[tuple[float, Key]]:
+        """Without those that only pings cross whose losses are explained: after a large fault, nearly all."""
+        if len(waiting) <= _MANY:
+            return waiting
+        unexplained = self._crossed_by_unexplained()
+        kept = [entry for entry in waiting if entry[1] in unexplained]
+        heapq.heapify(kept)
+        return kept
+
+    def _crossed_by_unexplained(self) -> set[Key]:
+        """The parts that any ping crosses which lost packets although it should have lost none."""
+        survival = self._survival
+        open_pings = [ping for ping in self._ways.lossy if survival.get(ping, 1.0) > _EXPLAINED]
+        return {key for ping in open_pings for key in self._ways.parts_of(ping)}
+
+    def _settle(self, new: Key) -> bool:
+        """Estimate the neighbours of a part anew; leave out whom it made superfluous. True if any was."""
+        near = self._blamed_near(new)
+        if not near:
+            return False
+        removed = False
+        for _ in range(6):
+            moved = 0.0
+            for key in [*near, new]:
+                if key not in self.loss:
+                    continue
+                before = self._take(key)
+                gain, loss = self._gain(key)
+                if gain > self.cost(key) and loss >= _LEAST_LOSS:
+                    self._put(key, loss)
+                    moved = max(moved, abs(loss - before))
+                else:
+                    removed = True
+                    moved = 1.0
+            if moved < 0.005:
+                break
+        return removed
+
+    def _improve(self) -> None:
+        """Leave out one part at a time and grow what is missing anew; try what holds several parts."""
+        for _ in range(8):
+            improved = False
+            for key in sorted(self.loss, key=lambda key: self._sums[key][1])[:_MAX_IMPROVED]:
+                if key in self.loss:
+                    improved |= self._without(key) or self._holding(key)
+            if not improved:
+                return
+
+    def _without(self, key: Key) -> bool:
+        """Try the explanation without this part."""
+        budget = self.cost(key) + self._unevenness(key)
+        rivals = [other for other in self._rivals(key) if self.cost(other) < budget]
+        if not rivals:
+            return False
+        kept, before = self._keep(), self._score()
+        self._take(key)
+        self._grow(rivals, budget)
+        if self._score() > before + _BETTER:
+            return True
+        self._go_back(kept)
+        return False
+
+    def _holding(self, key: Key) -> bool:
+        """Try parts that hold this one and others at fault in their place, as a host holds its ports."""
+        if len(self.loss) < 2:
+            return False
+        before = self._score()
+        loss = self._take(key)
+        owed = before - self._score()
+        self._put(key, loss)
+        mine = set(self._lossy(key))
+        for rival in self._rivals(key):
+            if self._sums[rival][1] <= self._sums[key][1] or self._alone[rival] <= owed:
+                continue
+            held = set(self._pings(rival))
+            if len(mine & held) < _HELD * len(mine):
+                continue
+            inside = [other for other in self.loss if other != key and self._is_held(other, held)]
+            if not inside:
+                continue
+            kept = self._keep()
+            for other in (key, *inside):
+                self._take(other)
+            gain, loss = self._gain(rival)
+            if gain > 0 and loss >= _LEAST_LOSS:
+                self._put(rival, loss)
+                budget = sum(self.cost(other) for other in (key, *inside)) + self._unevenness(rival)
+                open_gain = sum(self._unevenness(other) for other in (key, *inside))
+                if self._score() + open_gain > before:
+                    self._grow(
+                        {other for part in (key, *inside) for other in (part, *self._rivals(part))}, budget
+                    )
+                if self._score() > before + _BETTER:
+                    return True
+            self._go_back(kept)
+        return False
+
+    def _is_held(self, key: Key, pings: set[int]) -> bool:
+        """Whether nearly all that a part lost was lost on these pings."""
+        lossy = self._lossy(key)
+        return sum(ping in pings for ping in lossy) >= _HELD * len(lossy)
+
+    def _unevenness(self, key: Key) -> float:
+        """What the log likelihood could gain at most if every port behind a part lost at a rate of its own.
+
+        No other explanation of the same pings may cost more than the part does and this together.
+        """
+        ways = self._ways
+        alive = 1.0 - self._background
+        ends: dict[int, list[float]] = {}
+        for ping, end in zip(self._pings(key), ways.ends_within(key, self._pings(key)), strict=True):
+            sums = ends.setdefault(end, [0, 0, 0.0])
+            sums[0] += ways.sent[ping]
+            sums[1] += ways.lost[ping]
+            sums[2] += _log_likelihood(
+                alive * self._survival.get(ping, 1.0), ways.sent[ping], ways.lost[ping]
+            )
+        return sum(
+            _log_likelihood(1.0 - lost / sent, int(sent), int(lost)) - now
+            for sent, lost, now in ends.values()
+        )
+
+    def _keep(self) -> tuple[dict[Key, float], dict[int, float]]:
+        return dict(self.loss), dict(self._survival)
+
+    def _go_back(self, kept: tuple[dict[Key, float], dict[int, float]]) -> None:
+        self.loss, self._survival = kept
+
+    def _rivals(self, key: Key) -> list[Key]:
+        """Candidates on the way of the pings that a part lost packets of, the part itself left out."""
+        found: dict[Key, None] = {}
+        lossy = self._lossy(key)
+        for ping in lossy[:: 1 + len(lossy) // _MANY]:  # what stands in for a large part is on most of them
+            for other in self._ways.parts_of(ping):
+                if other in self._candidates:
+                    found[other] = None
+        found.pop(key, None)
+        return [other for other in found if other not in self.loss]
+
+    def _blamed_near(self, key: Key) -> list[Key]:
+        """Parts at fault that pings through this part cross as well."""
+        mine = set(self._pings(key))
+        return [other for other in self.loss if other != key and not mine.isdisjoint(self._pings(other))]
+
+    # --- the explanation --------------------------------------------------------------------------
+
+    def _put(self, key: Key, loss: float) -> None:
+        self.loss[key] = loss
+        survival = self._survival
+        for ping in self._pings(key):
+            survival[ping] = survival.get(ping, 1.0) * (1.0 - loss)
+
+    def _take(self, key: Key) -> float:
+        loss = self.loss.pop(key)
+        survival = self._survival
+        for ping in self._pings(key):
+            survival[ping] = min(1.0, survival[ping] / (1.0 - loss))
+        return loss
+
+    def _pings(self, key: Key) -> list[int]:
+        pings = self._crossing.get(key)
+        if pings is None:
+            pings = self._crossing[key] = self._ways.crossing(key)
+        return pings
+
+    def _lossy(self, key: Key) -> list[int]:
+        lost = self._ways.lost
+        return [ping for ping in self._pings(key) if lost[ping]]
+
+    def _score(self) -> float:
+        """What the log likelihood gains by the explanation, less its cost."""
+        groups: dict[float, list[int]] = {}
+        ways = self._ways
+        for ping, survival in self._survival.items():
+            group = groups.setdefault(round(survival, 6), [0, 0])
+            group[0] += ways.sent[ping]
+            group[1] += ways.lost[ping]
+        alive = 1.0 - self._background
+        gained = 0.0
+        for survival, (sent, lost) in groups.items():
+            gained += _log_likelihood(alive * survival, sent, lost) - _log_likelihood(alive, sent, lost)
+        return gained - self._costs()
+
+    def _costs(self) -> float:
+        return sum(self.cost(key) for key in self.loss)
+
+    def score(self) -> float:
+        """The explanation's score, less what was assumed for it."""
+        return self._score() - self._assumed
+
+    # --- ports that hear no switch ----------------------------------------------------------------
+
+    def perhaps_behind_blamed(self) -> dict[PortId, str]:
+        """Ports that hear no switch and lose packets as those behind a switch at fault do: that switch."""
+        best: dict[tuple[PortId, ...], tuple[float, str]] = {}
+        for key, loss in self.loss.items():
+            if key[0] not in (PartKind.SWITCH, PartKind.UPLINK):
+                continue
+            name = self._ways.switch_names[key[2]]
+            for ports, pings in self._ways.perhaps_behind(key):
+                odds = self._odds_of_being_behind(pings, loss)
+                known = best.get(tuple(ports), (_CLOSE, ""))
+                if odds > known[0]:
+                    best[tuple(ports)] = (odds, name)
+        return {port: name for ports, (_, name) in best.items() for port in ports}
+
+    def joined_cost(self, joined: Mapping[PortId, str]) -> float:
+        """That a host's ports are on one of so many switches is guessed once per host and switch."""
+        guesses = {(port.host, name) for port, name in joined.items()}
+        return len(guesses) * math.log(1 + self._ways.counts[PartKind.SWITCH])
+
+    def _odds_of_being_behind(self, pings: Iterable[tuple[int, int]], loss: float) -> float:
+        """Log odds that pings meet this loss rather than none; pings with a part at fault at their other end
+        say nothing.
+        """
+        ways = self._ways
+        sent = lost = 0
+        for ping, other in pings:
+            if not any(key in self.loss for key in ways.of_end(other)):
+                sent += ways.sent[ping]
+                lost += ways.lost[ping]
+        alive = 1.0 - self._background
+        return _log_likelihood(alive * (1.0 - loss), sent, lost) - _log_likelihood(alive, sent, lost)
+
+    # --- likelihood -------------------------------------------------------------------------------
+
+    def _best_alone(self, sent: int, lost: int) -> float:
+        return best_loss({1.0: (sent, lost)}, self._background)[0]
+
+    def _gain(self, key: Key) -> tuple[float, float]:
+        """What the log likelihood gains by this part at its most likely loss, and that loss."""
+        sent, lost = self._ways.sent, self._ways.lost
+        get = self._survival.get
+        groups: dict[float, list[int]] = {}
+        rest_sent, rest_lost = self._sums[key]
+        for ping in self._pings(key):
+            survival = get(ping)
+            if survival is not None:
+                group = groups.setdefault(round(survival, 5), [0, 0])
+                group[0] += sent[ping]
+                group[1] += lost[ping]
+                rest_sent -= sent[ping]
+                rest_lost -= lost[ping]
+        rest = groups.setdefault(1.0, [0, 0])
+        rest[0] += rest_sent
+        rest[1] += rest_lost
+        return best_loss(groups, self._background)
+
+    def residual_loss(self) -> float:
+        """The share of packets lost on ways that no part at fault lies on."""
+        crossed = {ping for key in self.loss for ping in self._pings(key)}
+        sent = sum(self._ways.sent) - sum(self._ways.sent[ping] for ping in crossed)
+        lost = sum(self._ways.lost) - sum(self._ways.lost[ping] for ping in crossed)
+        return (lost + 0.5) / (sent + 500)
+
+    # --- what was found ---------------------------------------------------------------------------
+
+    def blames(self) -> tuple[Blame, ...]:
+        found = [self._blame(key) for key in list(self.loss)]
+        return tuple(sorted(found, key=lambda blame: -blame.gain))
+
+    def _blame(self, key: Key) -> Blame:
+        loss = self._take(key)
+        gain, _ = self._gain(key)
+        own = gain - self.cost(key)
+        close = []
+        doubt = math.exp(-min(own, 700.0))
+        for other in self._rivals(key):
+            if self._alone[other] < own - 20.0:
+                continue
+            behind = own - (self._gain(other)[0] - self.cost(other))
+            doubt += math.exp(-max(-20.0, min(behind, 700.0)))
+            if behind < _CLOSE:
+                close.append((self._ways.part(other), max(0.0, behind)))
+        self._put(key, loss)
+        ways, crossed = self._ways, self._pings(key)
+        return Blame(
+            part=ways.part(key),
+            loss=loss,
+            gain=gain,
+            confidence=1.0 / (1.0 + doubt),
+            pings=len(crossed),
+            sent=sum(ways.sent[ping] for ping in crossed),
+            lost=sum(ways.lost[ping] for ping in crossed),
+            observations=tuple(ways.observation[ping] for ping in self._lossy(key)),
+            alternatives=tuple(sorted(close, key=lambda pair: pair[1])),
+            ports=tuple(ways.ports_of(key)),
+        )
+
+    def suspicions(self) -> tuple[Suspicion, ...]:
+        """Parts that gain something beside the parts at fault, but less than they cost."""
+        found = []
+        unexplained = self._crossed_by_unexplained()
+        for key, alone in self._alone.items():
+            if (
+                key in self.loss
+                or key not in unexplained
+                or alone + self.cost(key) < _SUSPECTED
+                or key[0] is PartKind.LINK
+            ):
+                continue
+            gain, loss = self._gain(key)
+            if gain >= _SUSPECTED and loss >= _LEAST_LOSS:
+                found.append((self.cost(key) - gain, key))
+        found.sort()
+        return tuple(
+            Suspicion(
+                part=self._ways.part(key),
+                ports=tuple(self._ways.ports_of(key)),
+                short=short,
+                observations=tuple(self._ways.observation[ping] for ping in self._lossy(key)),
+            )
+            for short, key in found[:_MAX_SUSPICIONS]
+        )
+
+
+# --- likelihood -----------------------------------------------------------------------------------
+
+
+def best_loss(groups: Mapping[float, Sequence[int]], background: float) -> tuple[float, float]:
+    """What the log likelihood gains by a part, and the loss at which it gains most.
+
+    ``groups``: survival of a packet on the rest of its way → packets sent and lost there.
+    """
+    ways = [
+        ((1.0 - background) * survival, group[0], group[1]) for survival, group in groups.items() if group[0]
+    ]
+    if not any(lost for _, _, lost in ways):
+        return 0.0, 0.0
+    if len(ways) == 1:
+        survival, sent, lost = ways[0]
+        loss = min(max(1.0 - (sent - lost) / sent / max(survival, 1e-9), 0.0), _MOST_LOSS)
+    else:
+        loss = _most_likely(ways)
+    return _likelihood(ways, loss) - _likelihood(ways, 0.0), loss
+
+
+def _most_likely(ways: Sequence[tuple[float, int, int]]) -> float:
+    """The loss at which the likelihood stops rising: it has one maximum, so its slope is halved in on."""
+    arrived = sum(sent - lost for _, sent, lost in ways)
+
+    def slope(alive: float) -> float:
+        # Derivative by log(alive): packets that arrived, less what the lost ones take back.
+        total = float(arrived)
+        for survival, _, lost in ways:
+            if lost:
+                arrives = survival * alive
+                total -= lost * arrives / max(1.0 - arrives, 1e-12)
+        return total
+
+    if slope(1.0) >= 0:
+        return 0.0
+    low, high = 1.0 - _MOST_LOSS, 1.0
+    if slope(low) <= 0:
+        return _MOST_LOSS
+    for _ in range(24):
+        middle = (low + high) / 2
+        if slope(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return 1.0 - (low + high) / 2
+
+
+def _likelihood(ways: Iterable[tuple[float, int, int]], loss: float) -> float:
+    return sum(_log_likelihood(survival * (1.0 - loss), sent, lost) for survival, sent, lost in ways)
+
+
+def _log_likelihood(arrives: float, sent: int, lost: int) -> float:
+    arrives = min(max(arrives, 1e-6), 1.0 - 1e-9)
+    return (sent - lost) * math.log(arrives) + lost * math.log(1.0 - arrives)

@@ -1,0 +1,305 @@
+"""Who is at fault: verdicts from what the pings met and from what the ports say.
+
+Facts come first: where two ports hold one address, the pings to and from them say nothing else. What the
+pings then lost is laid at the smallest set of parts (`ascendctl.topology.blame`), and of those, two ports
+that each hear the other's switch port are one swapped pair of cables.
+
+A failing ping is explained by one verdict: of the parts at fault on its way, the one that loses most.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from ascendctl.inventory.nodesets import fold
+from ascendctl.results import CellKey, Component, ComponentKind, Peer, Verdict
+from ascendctl.topology.blame import Blame, find_blame
+from ascendctl.topology.contradictions import (
+    Clues,
+    Contradiction,
+    Swap,
+    contradictions,
+    str_port,
+    swap_component,
+    swapped_cables,
+)
+from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
+from ascendctl.topology.mesh import Observation, pair_cell
+from ascendctl.topology.parts import Part, PartKind
+
+__all__ = ["Clues", "component_of", "localise"]
+
+# More says nothing more: 1 is for what was read, not inferred.
+_MOST_CONFIDENCE = 0.9999
+# A port attached to the wrong place loses everything but for replies that stray.
+_DEAD = 0.5
+
+
+def localise(
+    fabric: Fabric, observations: Sequence[Observation], clues: Clues | None = None
+) -> tuple[Verdict, ...]:
+    """The parts at fault, the one that explains most pairs first; empty where chance explains all losses.
+
+    A verdict's confidence is the odds of its part against every part that could stand in its place, and
+    against none, as a probability; for verdicts of facts alone see `ascendctl.topology.contradictions`.
+    """
+    clues = clues or Clues()
+    found = contradictions(fabric, clues)
+    taken = {end for each in found for end in each.ends}
+    free = [o for o in observations if not taken or taken.isdisjoint(_ends(o))]
+    blames = find_blame(fabric, free)
+    dead = {blame.ports[0].id: blame for blame in blames if _is_dead_roce_port(blame)}
+    swaps = swapped_cables(fabric, dead, clues)
+    swapped = {port.id for swap in swaps for port in (swap.one, swap.other)}
+    tally = _Tally(free) if blames else None
+    small = (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.LINK)
+    accused = {port.id for blame in blames if blame.part.kind in small for port in blame.ports}
+    share = _shared_out(blames)
+    verdicts = [_of_facts(each, observations) for each in found]
+    for number, blame in enumerate(blames):
+        if tally is not None and not (_is_dead_roce_port(blame) and blame.ports[0].id in swapped):
+            verdicts.append(_verdict(blame, share[number], fabric, tally, accused))
+    for swap in swaps:
+        both = [number for number, blame in enumerate(blames) if blame in _blames_of(swap, dead)]
+        verdicts.append(_swap_verdict(swap, [blames[n] for n in both], [o for n in both for o in share[n]]))
+    return tuple(sorted(verdicts, key=lambda verdict: (-len(verdict.explains), -verdict.confidence)))
+
+
+def component_of(part: Part) -> Component:
+    """The part as reports name it. ``value`` says the plane, or which part of a switch or super pod."""
+    plane = part.plane.value if part.plane else None
+    key = part.key
+    if part.kind is PartKind.PORT:
+        port = _port_id(key[0])
+        return Component(ComponentKind.DEVICE, port.host, port.device, value=plane)
+    if part.kind is PartKind.LINK:
+        one, other = _port_id(key[0]), _port_id(key[1])
+        return Component(
+            ComponentKind.LINK, one.host, one.device, peer=Peer(other.host, other.device), value=plane
+        )
+    if part.kind is PartKind.NPU:
+        return Component(ComponentKind.NPU, str(key[0]), npu=int(str(key[1])), value=plane)
+    if part.kind is PartKind.HOST:
+        return Component(ComponentKind.HOST, str(key[0]), value=plane)
+    if part.kind is PartKind.SPLIT:
+        hosts = key[1] if isinstance(key[1], tuple) else ()
+        return Component(ComponentKind.SUPER_POD, value=f"{key[0]}: {fold(map(str, hosts))} apart")
+    if part.kind is PartKind.PLANE and part.plane is Plane.HCCS:
+        return Component(ComponentKind.SUPER_POD, value=str(key[0]))
+    value = {
+        PartKind.SWITCH: None,
+        PartKind.UPLINK: "uplinks",
+        PartKind.SPINE: "between leaf switches",
+        PartKind.PLANE: "every leaf switch",
+    }[part.kind]
+    return Component(ComponentKind.SWITCH, switch=str(key[0]) if key else None, value=value)
+
+
+# --- from pings -----------------------------------------------------------------------------------
+
+
+def _verdict(
+    blame: Blame,
+    explained: Sequence[Observation],
+    fabric: Fabric,
+    tally: _Tally,
+    accused: Collection[PortId],
+) -> Verdict:
+    part = blame.part
+    component = _with_npu(component_of(part), blame.ports)
+    alternatives = tuple(component_of(other) for other, _ in blame.alternatives)
+    return Verdict(
+        component=component,
+        message=f"{_named(part)} loses {_percent(blame.loss)} of the packets",
+        confidence=round(min(blame.confidence, _MOST_CONFIDENCE), 4),
+        explains=_cells(explained),
+        evidence=tuple(_evidence(blame)),
+        ruled_out=tuple(_ruled_out(blame, fabric, tally, accused)),
+        alternatives=alternatives,
+    )
+
+
+def _evidence(blame: Blame) -> Iterable[str]:
+    lossy = len(blame.observations)
+    yield (
+        f"{lossy} of {blame.pings} pings through it lost packets, {blame.lost} of {blame.sent} in all; "
+        f"its own loss is estimated at {_percent(blame.loss)}"
+    )
+    inside = {port.id for port in blame.ports}
+    peers = {
+        end.host for o in blame.observations for end in (o.ping.source, o.ping.target) if end not in inside
+    }
+    if peers and blame.part.kind is not PartKind.LINK:
+        yield f"the peers of those that lost packets are on {len(peers)} host(s): {_few(peers)}"
+    outgoing = sum(1 for o in blame.observations if o.ping.source in inside)
+    if 0 < outgoing < lossy:
+        yield f"both ways: {outgoing} of them were sent from there, {lossy - outgoing} to it"
+    for other, behind in blame.alternatives:
+        how = "as well" if behind < 0.1 else f"nearly as well (odds 1 to {2.718281828**behind:.1f})"
+        yield f"{_named(other)} would explain the same pings {how}"
+
+
+def _ruled_out(blame: Blame, fabric: Fabric, tally: _Tally, accused: Collection[PortId]) -> Iterable[str]:
+    """The larger parts that hold this one, by what their other ports met where nobody else is accused."""
+    part = blame.part
+    planes = [part.plane] if part.plane else list(Plane)
+    if part.kind is PartKind.LINK:
+        for port in blame.ports:
+            yield from tally.sentence(f"{str_port(port.id)} itself, to others", [port.id], planes, accused)
+        return
+    if part.kind not in (PartKind.PORT, PartKind.NPU, PartKind.HOST) or not blame.ports:
+        return
+    first = blame.ports[0]
+    host = fabric.hosts[first.id.host]
+    if part.kind is PartKind.PORT:
+        dies = [port.id for port in host if port.npu == first.npu and port.id not in accused]
+        yield from tally.sentence(f"NPU {first.npu}: its other die", dies, planes, accused)
+        if part.plane is not None:
+            other = Plane.HCCS if part.plane is Plane.ROCE else Plane.ROCE
+            yield from tally.sentence(f"the die: over {other.value}, it", [first.id], [other], accused)
+    if part.kind is not PartKind.HOST:
+        rest = [port.id for port in host if port.id not in accused]
+        yield from tally.sentence(f"the host: its {len(rest)} other devices", rest, planes, accused)
+    if Plane.ROCE in planes:
+        for name in sorted({port.switch for port in blame.ports if port.switch is not None}):
+            behind = [port.id for port in fabric.switches[name] if port.id not in accused]
+            label = f"the switch {name}: {len(behind)} other ports"
+            yield from tally.sentence(label, behind, [Plane.ROCE], accused)
+
+
+class _Tally:
+    """What every end met."""
+
+    def __init__(self, observations: Iterable[Observation]) -> None:
+        self._of_end: dict[tuple[Plane, PortId], list[Observation]] = defaultdict(list)
+        for observation in observations:
+            if observation.sent:
+                for end in _ends(observation):
+                    self._of_end[end].append(observation)
+
+    def sentence(
+        self, who: str, ports: Sequence[PortId], planes: Sequence[Plane], accused: Collection[PortId]
+    ) -> Iterable[str]:
+        """What these ports lost on pings with others than the accused; nothing where there are none."""
+        sent = lost = 0
+        for plane in planes:
+            for port in ports:
+                for observation in self._of_end.get((plane, port), ()):
+                    ping = observation.ping
+                    if (ping.target if ping.source == port else ping.source) not in accused:
+                        sent += observation.sent or 0
+                        lost += (observation.sent or 0) - (observation.received or 0)
+        if sent:
+            yield f"{who} lost {lost} of {sent} packets"
+
+
+def _shared_out(blames: Sequence[Blame]) -> list[list[Observation]]:
+    """Every failing ping to one blame: the part on its way that loses most; of equals, the larger gain."""
+    best: dict[int, int] = {}
+    by_loss = sorted(range(len(blames)), key=lambda number: (blames[number].loss, blames[number].gain))
+    for number in by_loss:
+        for observation in blames[number].observations:
+            best[id(observation)] = number
+    return [[o for o in blame.observations if best[id(o)] == number] for number, blame in enumerate(blames)]
+
+
+# --- from facts -----------------------------------------------------------------------------------
+
+
+def _of_facts(found: Contradiction, observations: Sequence[Observation]) -> Verdict:
+    """With the failing pings that follow from it."""
+    failed = (
+        [o for o in observations if _failed(o) and not found.ends.isdisjoint(_ends(o))] if found.ends else []
+    )
+    verdict = found.verdict
+    if not failed:
+        return verdict
+    pairs = f"{len(failed)} pings to and from there lost packets"
+    return replace(
+        verdict, explains=(*verdict.explains, *_cells(failed)), evidence=(*verdict.evidence, pairs)
+    )
+
+
+def _swap_verdict(swap: Swap, blames: Sequence[Blame], explained: Sequence[Observation]) -> Verdict:
+    names = f"{str_port(swap.one.id)} and {str_port(swap.other.id)}"
+    lost = sum(blame.lost for blame in blames)
+    sent = sum(blame.sent for blame in blames)
+    return Verdict(
+        component=swap_component(swap),
+        message=f"the cables of {names} are swapped",
+        # Both ports must be at fault for it.
+        confidence=round(min([blame.confidence for blame in blames] + [_MOST_CONFIDENCE]), 4),
+        explains=_cells(explained),
+        evidence=(*swap.evidence, f"both ports lost {lost} of {sent} packets: they sit in the wrong segment"),
+        ruled_out=("two broken ports: that each hears the other's neighbour would be chance",),
+    )
+
+
+def _blames_of(swap: Swap, dead: dict[PortId, Blame]) -> tuple[Blame, Blame]:
+    return dead[swap.one.id], dead[swap.other.id]
+
+
+def _is_dead_roce_port(blame: Blame) -> bool:
+    return blame.part.kind is PartKind.PORT and blame.part.plane is Plane.ROCE and blame.loss >= _DEAD
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _named(part: Part) -> str:
+    """The part in words."""
+    on = f", {part.plane.value.upper().replace('ROCE', 'RoCE')} only" if part.plane else ""
+    key = part.key
+    if part.kind is PartKind.PORT:
+        return f"{str_port(_port_id(key[0]))}{on}"
+    if part.kind is PartKind.LINK:
+        return f"the way between {str_port(_port_id(key[0]))} and {str_port(_port_id(key[1]))}{on}"
+    if part.kind is PartKind.NPU:
+        return f"{key[0]} NPU {key[1]} with all its dies{on}"
+    if part.kind is PartKind.HOST:
+        return f"{key[0]} as a whole{on}"
+    if part.kind is PartKind.SWITCH:
+        return f"leaf switch {key[0]}"
+    if part.kind is PartKind.UPLINK:
+        return f"leaf switch {key[0]}, to other switches only,"
+    if part.kind is PartKind.SPLIT:
+        hosts = key[1] if isinstance(key[1], tuple) else ()
+        return f"super pod {key[0]}, between {fold(map(str, hosts))} and its other hosts,"
+    if part.kind is PartKind.SPINE:
+        return "the way between leaf switches"
+    return f"all of super pod {key[0]}" if key else "the RoCE network as a whole"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
+
+
+def _few(hosts: Iterable[str]) -> str:
+    names = sorted(hosts)
+    return fold(names) if len(names) <= 64 else f"{fold(names[:64])} and {len(names) - 64} more"
+
+
+def _cells(observations: Iterable[Observation]) -> tuple[CellKey, ...]:
+    return tuple(dict.fromkeys(pair_cell(observation.ping) for observation in observations))
+
+
+def _ends(observation: Observation) -> tuple[tuple[Plane, PortId], tuple[Plane, PortId]]:
+    ping = observation.ping
+    return (ping.plane, ping.source), (ping.plane, ping.target)
+
+
+def _failed(observation: Observation) -> bool:
+    return bool(observation.sent) and (observation.received or 0) < (observation.sent or 0)
+
+
+def _port_id(value: object) -> PortId:
+    assert isinstance(value, PortId)
+    return value
+
+
+def _with_npu(component: Component, ports: Sequence[Port]) -> Component:
+    if component.kind is ComponentKind.DEVICE and len(ports) == 1:
+        return replace(component, npu=ports[0].npu)
+    return component
