@@ -50,9 +50,7 @@ def plan_paths(
                 (ssh_ports or {}).get(choice.host, SSH_PORT),
             )
             for choice in choices
-            if choice.chosen
-            and is_sent(choice.interface)
-            and not without_npus(by_name[choice.host])
+            if choice.chosen and is_sent(choice.interface) and not without_npus(by_name[choice.host])
         ],
         seed=seed,
     )

@@ -11,6 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ascendctl.facts import ClusterFacts
 
 
 class SubjectKind(str, Enum):
@@ -228,7 +232,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of verify: everything a report is made from."""
+    """One run of verify: everything a report is made from.
+
+    ``facts``: what the verdicts were made from, for a report that draws or derives more; None where only
+    the verdicts are known, as of a run read back from a report.
+    """
 
     started_at: dt.datetime
     duration_s: float
@@ -236,6 +244,7 @@ class Run:
     hosts: tuple[HostNote, ...] = ()
     interrupted: bool = False
     verdicts: tuple[Verdict, ...] = ()
+    facts: ClusterFacts | None = field(default=None, repr=False, compare=False)
     counters: tuple[DeviceCounters, ...] = ()
 
 

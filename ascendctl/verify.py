@@ -210,6 +210,7 @@ def judge(
         gathered.interrupted,
         verdicts=met.verdicts,
         counters=counters_of(cluster, started_at),
+        facts=cluster,
     )
 
 

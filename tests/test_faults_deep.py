@@ -23,6 +23,7 @@ from ascendctl.sim.spec import make_spec
 
 PORTS, OTHERS, GONE, HEALTHY, WITHOUT_ROCE = (f"node{number:02d}" for number in range(1, 6))
 LINK_DOWN_DEVICE = 6
+MTU_DEVICE = 6
 HUGE_PAGES_WANTED = 1000  # judged only where a site wants some
 OF_PORTS = {"optical", "link-flaps", "port-errors", "speed", "mtu", "fec"}
 OF_DEVICES = OF_PORTS | {"ecc", "hccs-errors", "npu-processes", "hbm-use"}
@@ -57,7 +58,7 @@ ROWS = [
     Row(PORTS, "port-errors", 3, "port-errors", "warn", "mac_rx_fcs_err_pkt_num 5000"),
     Row(PORTS, "half-speed", 4, "speed", "fail", "100000 Mb/s"),
     Row(PORTS, "half-duplex", 5, "speed", "fail", "Half"),
-    Row(PORTS, "mtu", 6, "mtu", "fail", "1500 bytes"),
+    Row(PORTS, "mtu", MTU_DEVICE, "mtu", "fail", "1500 bytes"),
     Row(PORTS, "fec", 7, "fec", "warn", "no"),
     Row(OTHERS, "ecc-errors", 0, "ecc", "fail", "HBM Double Bit Error Count 2"),
     Row(OTHERS, "hccs-errors", 1, "hccs-errors", "fail", "link 0: 4000"),
@@ -138,8 +139,9 @@ def test_nothing_else_stands_out(verified: Verified, host: str) -> None:
     for (check, device), cell in verified.cells[host].items():
         if cell["status"] == "skipped":
             cause = cell["caused_by"]
-            assert (cause["check"], cause["subject"]["host"]) == ("link", host), cell
-            assert cause["subject"]["device"] == device == LINK_DOWN_DEVICE, (check, cell)
+            explains = ("mtu", MTU_DEVICE) if check == "mtu-equal" else ("link", LINK_DOWN_DEVICE)
+            assert (cause["check"], device) == explains, cell
+            assert (cause["subject"]["host"], cause["subject"]["device"]) == (host, device), cell
 
 
 def test_a_link_that_is_down_explains_the_speed_it_hides(verified: Verified) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +78,7 @@ def verify(
         str | None,
         typer.Option(
             "--formats",
-            help="Which reports: json,junit,markdown,prometheus,html,hosts (default: all there are).",
+            help="Which reports: json,junit,markdown,prometheus,html,hosts,env (default: all there are).",
             metavar="LIST",
         ),
     ] = None,
@@ -137,6 +137,7 @@ def verify(
     from ascendctl.verify import Settings
 
     known = _baseline(baseline) if baseline else None
+    logins: dict[str, str] = {}
     if replay:
         run = _replay(replay, inventory, hosts, exclude, tags or [], profile)
     else:
@@ -154,10 +155,11 @@ def verify(
             mesh=pinging,
         )
         run = ask_and_judge(chosen, waivers, settings, local=local, quiet=quiet, record=record)
+        logins = {} if local else {host.name: host.endpoint.address for host in chosen}
     code = exit_code(
         run.results, strict=strict, min_coverage_percent=min_coverage, interrupted=run.interrupted
     )
-    problem = _written(run, code, output, wanted, strict=strict) if output else ""
+    problem = _written(run, code, output, wanted, strict=strict, ssh_addresses=logins) if output else ""
     print_run(run, format, strict=strict, code=code, can_ask_again=not (local or replay))
     if known:
         from ascendctl.cli.diff import print_against_baseline
@@ -246,12 +248,20 @@ def _prepared(output: Path, formats: str | None) -> Sequence[ReportFormat]:
     return [available[name] for name in names]
 
 
-def _written(run: Run, code: ExitCode, output: Path, formats: Sequence[ReportFormat], *, strict: bool) -> str:
+def _written(
+    run: Run,
+    code: ExitCode,
+    output: Path,
+    formats: Sequence[ReportFormat],
+    *,
+    strict: bool,
+    ssh_addresses: Mapping[str, str],
+) -> str:
     """Write the reports; why that could not be done, or nothing."""
     from ascendctl.report.output import OutputError, write_reports
 
     try:
-        write_reports(run, code, output, formats, strict=strict)
+        write_reports(run, code, output, formats, strict=strict, ssh_addresses=ssh_addresses)
     except OutputError as error:
         return str(error)
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import random
 import re
@@ -153,7 +154,9 @@ class _Asking:
         _refuse_prompts(chosen)
         deadlines = Deadlines(connect_s=self.connect_s, host_s=self.host_s)
         settings = Settings(deadlines=deadlines, profile=self.profile)
-        return ask_and_judge(chosen, loaded.waivers, settings, quiet=True)
+        run = ask_and_judge(chosen, loaded.waivers, settings, quiet=True)
+        # Runs are kept to be compared, and the facts are by far the largest part of one.
+        return dataclasses.replace(run, facts=None)
 
 
 @dataclass

@@ -25,6 +25,7 @@ import hashlib
 import html
 import itertools
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
@@ -32,6 +33,7 @@ from typing import Any, TextIO
 
 from ascendctl import __version__
 from ascendctl.report.folding import Finding, Folded, fold_places, fold_results, hosts_of
+from ascendctl.report.page_sections import topology_section, verdicts_section
 from ascendctl.report.printable import shown
 from ascendctl.report.terminal import percent_text
 from ascendctl.results import (
@@ -70,7 +72,7 @@ def write_html(run: Run, exit_code: int, stream: TextIO, *, strict: bool = False
     folded = fold_results(run.results)
     page = _Page()
     title = f"ascendctl verify: {page.words['en'][_verdict_word(exit_code)]}"
-    before, after = page.around_data(title)
+    before, after = page.around_data(title, verdicts_section(run), topology_section(run))
     stream.write(before)
     _write_block(stream, "words", [json.dumps(page.words, ensure_ascii=False)])
     book = _Book(folded, run.results)
@@ -93,8 +95,8 @@ class _Page:
             (folder / "words.json").read_text(encoding="utf-8")
         )
 
-    def around_data(self, title: str) -> tuple[str, str]:
-        """The page before and after its data."""
+    def around_data(self, title: str, verdicts: str, topology: str) -> tuple[str, str]:
+        """The page before and after its data, with these two sections."""
         # Only this very script may run, and nothing may be fetched, whatever a host's text tries.
         policy = (
             f"default-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -108,6 +110,9 @@ class _Page:
             ("style", self._style),
         ):
             before = before.replace(f"{{{{{name}}}}}", text)
+        # Last, and in one go: these hold names of hosts, in which nothing is to be replaced.
+        start, between, end = re.split(r"\{\{(?:verdicts|topology)\}\}", before)
+        before = "".join((start, verdicts, between, topology, end))
         return before, after.replace("{{script}}", self._script)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -26,6 +26,7 @@ class ReportFormat(str, Enum):
     PROMETHEUS = "prometheus"
     HTML = "html"
     HOSTS = "hosts"
+    ENV = "env"
 
 
 FILE_NAMES: dict[ReportFormat, tuple[str, ...]] = {
@@ -35,7 +36,9 @@ FILE_NAMES: dict[ReportFormat, tuple[str, ...]] = {
     ReportFormat.PROMETHEUS: ("ascendctl.prom",),
     ReportFormat.HTML: ("report.html",),
     ReportFormat.HOSTS: ("passing_hosts.txt", "failing_hosts.txt"),
+    ReportFormat.ENV: (),  # a folder, with a file per host
 }
+ENVIRONMENTS = "env"
 MARKER = ".ascendctl-output"
 _MARKER_TEXT = "This folder was written by ascendctl verify --output, which replaces its reports there.\n"
 _HTML_MODULE = "ascendctl.report.html"
@@ -79,11 +82,13 @@ def write_reports(
     formats: Collection[ReportFormat],
     *,
     strict: bool = False,
+    ssh_addresses: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Write the reports of a run; returns the files. ``strict``: warnings count as wrong.
 
-    Reports of an earlier output that are not asked for now are removed: what lies in the folder tells
-    of one run. Where a report cannot be written the earlier ones stay. Raises OutputError.
+    ``ssh_addresses``: by host, how it is logged into, from which its HCCL environment tells its network
+    interface. Reports of an earlier output that are not asked for now are removed: what lies in the
+    folder tells of one run. Where a report cannot be written the earlier ones stay. Raises OutputError.
     """
     prepare_output(directory)
     wanted = [one for one in ReportFormat if one in formats]
@@ -99,6 +104,7 @@ def write_reports(
             if one not in wanted:
                 for name in FILE_NAMES[one]:
                     (directory / name).unlink(missing_ok=True)
+        environments = _environments(run, directory, ssh_addresses, ReportFormat.ENV in wanted)
         for draft, path in drafts:
             draft.replace(path)
     except OSError as error:
@@ -107,7 +113,25 @@ def write_reports(
         for draft, _ in drafts:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-    return tuple(path for _, path in drafts)
+    return (*(path for _, path in drafts), *environments)
+
+
+def _environments(
+    run: Run, directory: Path, ssh_addresses: Mapping[str, str] | None, wanted: bool
+) -> tuple[Path, ...]:
+    """Write ``env/HOST.sh`` anew: what an earlier output left there is removed."""
+    folder = directory / ENVIRONMENTS
+    if folder.is_dir() and not folder.is_symlink():
+        for old in folder.glob("*.sh"):
+            old.unlink()
+    if not wanted or run.facts is None:
+        return ()
+    from ascendctl.hccl.files import EnvironmentFileError, write_environments
+
+    try:
+        return write_environments(run.facts, folder, ssh_addresses=ssh_addresses)
+    except EnvironmentFileError as error:
+        raise OutputError(str(error)) from error
 
 
 class _Writer(Protocol):
@@ -134,6 +158,8 @@ def _writers(one: ReportFormat) -> Sequence[_Writer]:
         from ascendctl.report.prometheus import write_prometheus
 
         return [write_prometheus]
+    if one is ReportFormat.ENV:
+        return []
     from ascendctl.report.host_lists import write_failing, write_passing
 
     return [write_passing, write_failing]
