@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 HOSTS = 60
+# All that answer send the recorded answer of one server: its addresses, and the time when it was recorded.
+OF_ONE_SERVER = {"duplicate-address", "super-pods", "clock"}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,17 @@ def verify(cluster: BrokenCluster, *arguments: str) -> tuple[int, dict[str, Any]
     return done.returncode, json.loads(done.stdout)
 
 
+def found_wrong(report: dict[str, Any]) -> set[str]:
+    return {cell["check"] for cell in report["results"] if cell["status"] == "fail"}
+
+
 def test_every_host_is_accounted_for_as_what_it_is(cluster: BrokenCluster) -> None:
     """Fewer slots than hosts that hang: behind one another they would take three times the deadlines."""
     code, report = verify(cluster, "--width", "2", "--host-timeout", "30")
     seen, wrong = cluster.account(report)
     assert wrong == []
     assert seen == collections.Counter(host.kind for host in cluster.hosts)
-    assert code == 3
+    assert (code, found_wrong(report) <= OF_ONE_SERVER) == (1, True)
     assert report["duration_s"] < 150
     kinds = {host.name: host.kind for host in cluster.hosts}
     links = collections.Counter(
@@ -65,5 +71,6 @@ def test_limit_failures_ends_the_run_early_and_accounts_for_every_host(cluster: 
     tried = [host for host in cluster.hosts if host.name not in left_out]
     assert left_out and len({cells[name]["actual"] for name in left_out}) == 1
     assert 3 <= sum(host.kind != "answers" for host in tried) < 12
-    assert code == 3
+    assert found_wrong(report) <= OF_ONE_SERVER
+    assert code == (1 if found_wrong(report) else 3)
     assert {cells[name]["status"] for name in left_out} == {"unknown"}

@@ -124,11 +124,11 @@ def roce_not_wanted(device: DeviceFacts, host: HostFacts) -> str:
 
 
 class Failed:
-    """Which cells of some checks failed, out of the results so far."""
+    """Which cells of some checks failed, or are explained by another, out of the results so far."""
 
     def __init__(self, results: Iterable[Result], checks: Iterable[str]) -> None:
-        names = frozenset(checks)
-        self._keys = frozenset(r.key for r in results if r.check in names and r.status is Status.FAIL)
+        names, bad = frozenset(checks), (Status.FAIL, Status.SKIPPED)
+        self._keys = frozenset(r.key for r in results if r.check in names and r.status in bad)
 
     def first(self, checks: Iterable[str], subject: Subject) -> CellKey | None:
         """The first of the checks that failed on this very part."""

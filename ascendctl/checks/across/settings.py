@@ -126,7 +126,7 @@ class MtuEqual(DevicesAcross):
     id = "mtu-equal"
     title = "One MTU for all peers"
     commands = ("mtu",)
-    after = ("link", "mtu")
+    after = ("mtu",)
     profile = Profile.DEEP
     what = "the MTU"
 
