@@ -1,97 +1,138 @@
-"""What differs between hosts, through the simulator's SSH: the finding on the right cell, nothing else."""
+"""Faults that show only between hosts, one cluster each, through the simulator's SSH: one verdict, the right
+one, and all that follows from it folded under it."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from ascendctl.checks.across.peers import AcrossCheck
-from ascendctl.checks.registry import CLUSTER_CHECKS
+from ascendctl.cli.verify import ask_and_judge
+from ascendctl.inventory import load
+from ascendctl.results import ComponentKind, Run, Status
+from ascendctl.second_phase import MeshSettings
 from ascendctl.sim.cluster import SimCluster
 from ascendctl.sim.spec import make_spec
-from tests.fault_recordings import verify_to
+from ascendctl.verify import Settings
 
-ACROSS = {check.id for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck)}
-Cell = tuple[str, str, int | None]  # check, host, physical id
-
-
-def verified(folder: Path, **spec: Any) -> tuple[int, list[dict[str, Any]]]:
-    """Exit code and cells of a deep run over a simulated cluster, without pings between its hosts."""
-    report = folder / "report.json"
-    with SimCluster(make_spec(seed=7, **spec)) as sim:
-        asked = ("--inventory", str(sim.inventory_path), "--profile", "deep", "--mesh", "off")
-        code = verify_to(report, *asked)
-    cells: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["results"]
-    return code, cells
+STANDS_OUT = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.ERROR)
 
 
-def standing_out(cells: list[dict[str, Any]]) -> dict[Cell, str]:
-    return {
-        (cell["check"], cell["subject"]["host"], cell["subject"]["device"]): cell["status"]
-        for cell in cells
-        if cell["status"] not in ("pass", "not-applicable", "skipped")
-    }
+@dataclass(frozen=True)
+class Case:
+    """A cluster with one fault; the part that the one verdict names; the checks whose cells stand out."""
+
+    name: str
+    spec: dict[str, Any]
+    kind: ComponentKind
+    part: dict[str, Any]
+    shows: dict[str, Status]
+    packets: int = 3
+
+
+def case(
+    name: str,
+    kind: ComponentKind,
+    part: dict[str, Any],
+    shows: dict[str, Status],
+    fault: dict[str, Any],
+    packets: int = 3,
+    **spec: Any,
+) -> Case:
+    return Case(name, {"hosts": 4, "seed": 3, "faults": [fault], **spec}, kind, part, shows, packets)
+
+
+CASES = [
+    case(
+        "a leaf switch down",
+        ComponentKind.SWITCH,
+        {"switch": "leaf-02"},
+        {"mesh": Status.FAIL},
+        {"host": "node03", "device": 1, "kind": "leaf-switch-down"},
+        generation="a2",
+        hosts_per_leaf=2,
+    ),
+    case(
+        "a cable swap",
+        ComponentKind.LINK,
+        {"host": "node02", "device": 1, "value": "cable swap"},
+        {"mesh": Status.FAIL},
+        {"host": "node02", "device": 1, "kind": "cable-swap", "value": "node03:4"},
+        generation="a2",
+        hosts_per_leaf=2,
+    ),
+    case(
+        "a TLS island",
+        ComponentKind.TLS_GROUP,
+        {"host": "node02", "value": "TLS switch 1"},
+        {"tls-switch": Status.FAIL},
+        {"host": "node02", "kind": "tls-switch"},
+        generation="a2",
+    ),
+    case(
+        "a duplicated address",
+        ComponentKind.ADDRESS,
+        {"value": "10.20.1.31"},
+        {"duplicate-address": Status.FAIL},
+        {"host": "node02", "device": 1, "kind": "ip-duplicate", "value": "node03:4"},
+        generation="a2",
+        hosts_per_segment=4,
+    ),
+    case(
+        "a host in another super pod",
+        ComponentKind.SUPER_POD,
+        {"host": "node02", "value": "99"},
+        {"super-pods": Status.FAIL},
+        {"host": "node02", "kind": "other-super-pod"},
+        generation="a3",
+        roce="none",
+    ),
+    case(
+        "a port that loses 30 %",
+        ComponentKind.DEVICE,
+        {"host": "node02", "device": 5, "value": "roce"},
+        {"mesh": Status.FAIL},
+        {"host": "node02", "device": 5, "kind": "port-loss", "value": "30"},
+        packets=9,
+        generation="a2",
+    ),
+]
+
+
+@pytest.mark.parametrize("wanted", CASES, ids=lambda wanted: wanted.name)
+def test_one_fault_gives_the_one_right_verdict(wanted: Case) -> None:
+    run = verified(wanted.spec, wanted.packets)
+    assert len(run.verdicts) == 1, run.verdicts
+    component = run.verdicts[0].component
+    assert component.kind is wanted.kind
+    assert {name: getattr(component, name) for name in wanted.part} == wanted.part
+    odd = [cell for cell in run.results if cell.status in STANDS_OUT]
+    assert {cell.check: cell.status for cell in odd} == wanted.shows, odd
+    for cell in run.results:
+        if cell.status is Status.SKIPPED:
+            assert cell.caused_by is not None and cell.caused_by.check in wanted.shows, cell
+            assert cell.root_fails
 
 
 @pytest.mark.parametrize(
     "spec",
     [
-        pytest.param({"generation": "a2", "hosts": 3}, id="a2"),
-        pytest.param({"generation": "a3", "hosts": 3, "roce": "none"}, id="a3-hccs"),
-        pytest.param({"generation": "a3", "hosts": 4, "hosts_per_super_pod": 2}, id="a3-two-pods"),
+        {"generation": "a2", "hosts": 3},
+        {"generation": "a3", "hosts": 2},
+        {"generation": "a3", "hosts": 2, "roce": "none"},
     ],
+    ids=["A2", "A3", "A3 without RoCE"],
 )
-def test_a_clean_cluster_has_no_finding(spec: dict[str, Any], tmp_path: Path) -> None:
-    code, cells = verified(tmp_path, **spec)
-    assert (standing_out(cells), code) == ({}, 0)
-    for name in {cell["subject"]["host"] for cell in cells}:
-        assert {cell["check"] for cell in cells if cell["subject"]["host"] == name} >= ACROSS
+def test_a_clean_cluster_has_no_verdict_and_nothing_that_stands_out(spec: dict[str, Any]) -> None:
+    run = verified(spec)
+    assert run.verdicts == ()
+    assert [cell for cell in run.results if cell.status in (*STANDS_OUT, Status.SKIPPED)] == []
+    assert any(cell.check.startswith("mesh-") and cell.status is Status.PASS for cell in run.results)
 
 
-FAULTS_A2 = [
-    {"host": "node01", "kind": "npu-model", "device": 2},
-    {"host": "node01", "kind": "clock-skew", "value": "-400"},
-    {"host": "node02", "kind": "tls-switch", "device": 3},
-    {"host": "node03", "kind": "ip-duplicate", "device": 3, "value": "node04:5"},
-    {"host": "node04", "kind": "driver-version"},
-]
-FAULTS_A3 = [
-    {"host": "node01", "kind": "other-super-pod"},
-    {"host": "node02", "kind": "tls-switch"},
-    {"host": "node03", "kind": "sdid-duplicate", "device": 8, "value": "node04:8"},
-    {"host": "node04", "kind": "cann-version"},
-]
-
-
-def test_what_differs_between_a2_hosts(tmp_path: Path) -> None:
-    code, cells = verified(tmp_path, generation="a2", hosts=4, hosts_per_segment=4, faults=FAULTS_A2)
-    assert standing_out(cells) == {
-        ("npu-model", "node01", 2): "fail",
-        ("clock", "node01", None): "fail",
-        ("tls-switch", "node02", 3): "fail",
-        ("duplicate-address", "node03", 3): "fail",
-        ("duplicate-address", "node04", 5): "fail",
-        ("versions-equal", "node04", None): "fail",
-    }
-    assert code == 1
-
-
-def test_what_differs_between_a3_hosts(tmp_path: Path) -> None:
-    code, cells = verified(tmp_path, generation="a3", hosts=4, roce="none", faults=FAULTS_A3)
-    assert standing_out(cells) == {
-        ("super-pods", "node01", None): "fail",
-        ("tls-switch", "node02", None): "fail",
-        ("spod-info", "node03", 8): "fail",
-        ("versions-equal", "node04", None): "fail",
-    }
-    # The die whose SDID was taken is explained by the one that took it.
-    taken = [cell for cell in cells if cell["status"] == "skipped" and cell["check"] in ACROSS]
-    causes = {(cell["caused_by"]["check"], cell["caused_by"]["subject"]["host"]) for cell in taken}
-    assert ("super-pods", "node04", 8) in {
-        (cell["check"], cell["subject"]["host"], cell["subject"]["device"]) for cell in taken
-    }
-    assert causes == {("spod-info", "node03")}
-    assert code == 1
+def verified(spec: dict[str, Any], packets: int = 3) -> Run:
+    with SimCluster(make_spec(**spec)) as sim:
+        inventory = load(sim.inventory_path)
+        settings = Settings(mesh=MeshSettings(packets=packets))
+        return ask_and_judge(inventory.hosts, inventory.waivers, settings, quiet=True)

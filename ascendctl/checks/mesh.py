@@ -29,6 +29,7 @@ from ascendctl.results import (
     host_subject,
 )
 from ascendctl.topology import sdid
+from ascendctl.topology.contradictions import CABLE_SWAP
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import MeshMode, Observation, can_be_pinged, mesh_class, pair_cell
 from ascendctl.topology.roce import Wanted, roce_use
@@ -416,6 +417,10 @@ class _Parts:
             yield "npu", component.host, component.npu
         elif component.kind in (ComponentKind.DEVICE, ComponentKind.ADDRESS) and component.host:
             yield "device", component.host, component.device
+        elif component.kind is ComponentKind.LINK and component.value == CABLE_SWAP and component.peer:
+            # Of other links only what runs between these two is lost.
+            yield "device", component.host, component.device
+            yield "device", component.peer.host, component.peer.device
         elif component.kind is ComponentKind.SWITCH and component.value is None:
             yield "switch", component.switch
 

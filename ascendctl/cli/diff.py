@@ -125,10 +125,13 @@ def print_against_baseline(baseline: Run, run: Run, stream: TextIO, *, selected:
     """
     from rich.console import Console
 
+    from ascendctl.checks.contract import ClusterCheck
+    from ascendctl.checks.registry import BY_ID
     from ascendctl.report.difference import compare, limited_to
     from ascendctl.report.difference_text import render_difference
 
-    old = limited_to(baseline, [note.name for note in run.hosts]) if selected else baseline
+    between = [name for name, check in BY_ID.items() if isinstance(check, ClusterCheck)]
+    old = limited_to(baseline, [note.name for note in run.hosts], between) if selected else baseline
     difference = compare(old, run)
     console = Console(file=stream)
     console.print()

@@ -737,7 +737,7 @@ _ACROSS = {
         "restart it. Otherwise give all ports RoCE addresses (`hccn_tool -i N -ip -s address A netmask M`), "
         "or give the pods groups of their own in the inventory. HCCL_LOGIC_SUPERPOD_ID cannot join two pods.",
     ),
-    "super-pods/unequal": Advice(
+    "super-pods/astray": Advice(
         "HCCL wants the same number of servers in every super pod of a job; with a host whose Super Pod ID "
         "is wrong, connections time out (EI0006).",
         "If a host is in the wrong pod, set its Super Pod ID in the management controller (Redfish) and "

@@ -157,12 +157,20 @@ def remember(last_seen: LastSeen, run: Run) -> LastSeen:
     return LastSeen(kept, remember_counters(counters, run))
 
 
-def limited_to(run: Run, hosts: Collection[str]) -> Run:
-    """The run as if only these hosts had been asked."""
+def limited_to(run: Run, hosts: Collection[str], between: Collection[str] = ()) -> Run:
+    """The run as if only these hosts had been asked.
+
+    ``between``: ids of the checks that compare hosts. What they said among all hosts is not what they
+    would have said among these, so their cells are left out.
+    """
     wanted = frozenset(hosts)
     return replace(
         run,
-        results=tuple(cell for cell in run.results if wanted.issuperset(hosts_of(cell.subject))),
+        results=tuple(
+            cell
+            for cell in run.results
+            if cell.check not in between and wanted.issuperset(hosts_of(cell.subject))
+        ),
         hosts=tuple(note for note in run.hosts if note.name in wanted),
         counters=tuple(counters for counters in run.counters if counters.host in wanted),
     )

@@ -31,8 +31,9 @@ class ToldVerdict:
 
     @property
     def status(self) -> Status:
-        """How the cell stands: accepted by a waiver, or a failure."""
-        return Status.WAIVED if self.cell is not None and self.cell.status is Status.WAIVED else Status.FAIL
+        """How the cell stands: accepted by a waiver, a warning, or a failure."""
+        told = self.cell.status if self.cell is not None else Status.FAIL
+        return told if told in (Status.WAIVED, Status.WARN) else Status.FAIL
 
     @property
     def message(self) -> str:

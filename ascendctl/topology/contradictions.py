@@ -25,6 +25,8 @@ from ascendctl.results import (
 from ascendctl.topology import sdid
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 
+CABLE_SWAP = "cable swap"  # the value of a link that stands for an exchange of cables
+
 # A host's place on its switches: this share of its ports must agree on it.
 _PLACE_SHARE = 0.75
 _PLACE_PORTS = 3
@@ -392,9 +394,21 @@ class _Places:
             if mine and switch is not None and shared >= _PLACE_SHARE * len(mine):
                 votes[switch] += 1
         if not votes:
-            return None
+            return self._siblings_switch(port)
         usual, number = votes.most_common(1)[0]
         return usual if number * 2 > votes.total() else None
+
+    def _siblings_switch(self, port: Port) -> str | None:
+        """The switch of a host that shares none with others: dies of one place may have one of their own."""
+        there = Counter(
+            other.switch
+            for other in self._fabric.hosts[port.id.host]
+            if other.id != port.id and other.chip == port.chip and other.switch is not None
+        )
+        if there.total() < _PLACE_PORTS:
+            return None
+        switch, number = there.most_common(1)[0]
+        return switch if number >= _PLACE_SHARE * there.total() else None
 
     def _host_tokens(self, host: str) -> dict[int, str]:
         """The pieces of the switch ports' names that most of a host's ports share."""
@@ -426,7 +440,7 @@ def swap_component(swap: Swap) -> Component:
     """A swap is named by both ends of the exchange."""
     peer = Peer(swap.other.id.host, swap.other.id.device)
     return Component(
-        ComponentKind.LINK, swap.one.id.host, swap.one.id.device, swap.one.npu, peer=peer, value="cable swap"
+        ComponentKind.LINK, swap.one.id.host, swap.one.id.device, swap.one.npu, peer=peer, value=CABLE_SWAP
     )
 
 

@@ -582,10 +582,11 @@ ROWS = [
     ),
     row("two-pods-over-roce", changed(changed(a3s(4), 3, in_pod(1)), 4, in_pod(1)), {}),
     row(
-        "unequal-pods-over-roce",
+        "alone-in-a-pod-over-roce",
         changed(a3s(4), 4, in_pod(1)),
-        {("super-pods", 4, None): (WARN, "fewer hosts of the group than another")},
+        {("super-pods", 4, None): (WARN, "its Server Index is free in the group's largest pod")},
     ),
+    row("a-pod-of-one-host-over-roce", changed(a3s(4), 4, in_pod(1, server=2)), {}),
     row(
         "another-pod-without-roce",
         changed(a3s(4, roce=False), 4, in_pod(1)),

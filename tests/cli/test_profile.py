@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
     def answer(profile: str) -> bytes:
         made = subprocess.run(
-            ["ascendctl", "probe", "script", "--profile", profile], capture_output=True, check=True
+            [sys.executable, "-m", "ascendctl", "probe", "script", "--profile", profile],
+            capture_output=True,
+            check=True,
         )
         env = {"PATH": f"{host.bin}:/usr/bin:/bin", "TMPDIR": str(host.tmp)}
         return subprocess.run(["/bin/sh"], input=made.stdout, env=env, capture_output=True, check=True).stdout

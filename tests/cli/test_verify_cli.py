@@ -105,4 +105,4 @@ def test_the_dry_run_prints_what_runs(tmp_path: Path) -> None:
     out = subprocess.run([shell], input=script, capture_output=True, env=env, check=True).stdout
     capture = decode(out)
     assert capture.complete
-    assert len(capture.answers) == 100
+    assert len(capture.answers) == 102

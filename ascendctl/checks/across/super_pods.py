@@ -21,8 +21,9 @@ class SuperPods(AcrossCheck):
     What:
         No two hosts of one super pod have the same Server Index, and no two dies the same SDID. The hosts
         of a group lie in one super pod, or all use RoCE, which joins pods; who is elsewhere without RoCE is
-        judged against the majority, a tie accuses both sides. Pods of one group with unequal numbers of
-        hosts are a warning. That the ids of one host agree with themselves is judged by `spod-info`.
+        judged against the majority, a tie accuses both sides. With RoCE, a host that is alone in its pod is
+        a warning if its Server Index is free in the group's largest pod, as if it belonged there. That the
+        ids of one host agree with themselves is judged by `spod-info`.
     Why:
         HCCL takes Super Pod ID and SDID for the identity of a die, and uses HCCS inside one pod only. It
         wants the same number of A3 servers in every pod of a job.
@@ -112,35 +113,42 @@ class SuperPods(AcrossCheck):
                 groups[host.expectation.group].append(host)
         found: dict[str, Result] = {}
         for group in groups.values():
-            pods = {host.host: known[host.host].super_pod for host in group}
-            if len(set(pods.values())) > 1:
-                found.update(self._over_several_pods(group, pods))
+            places = {host.host: known[host.host] for host in group}
+            if len({one.super_pod for one in places.values()}) > 1:
+                joined = all(map(_uses_roce, group))
+                found.update(self._astray(group, places) if joined else self._cut_off(group, places))
         return found
 
-    def _over_several_pods(self, group: Sequence[HostFacts], pods: Mapping[str, int]) -> dict[str, Result]:
+    def _astray(self, group: Sequence[HostFacts], places: Mapping[str, _Identity]) -> dict[str, Result]:
+        """Hosts alone in a pod that seem to belong into the group's largest, where RoCE joins the pods.
+
+        A Super Pod ID that is set wrong leaves the host's Server Index free in the pod where it belongs.
+        """
         by_name = {host.host: host for host in group}
-        members: dict[int, list[str]] = defaultdict(list)
-        for name, pod in pods.items():
-            members[pod].append(name)
-        most = max(map(len, members.values()))
-        sizes = ", ".join(
-            f"{len(names)} host{'s' if len(names) > 1 else ''} in super pod {pod}"
-            for pod, names in members.items()
-        )
-        if all(map(_uses_roce, group)):
-            return {
-                name: self._found(
-                    Status.WARN,
-                    by_name[name],
-                    by_name[next(other for other in pods if len(members[pods[other]]) == most)],
-                    "the super pod of the host has fewer hosts of the group than another one",
-                    "super-pods/unequal",
-                    "as many hosts of a job in each of its super pods",
-                    f"super pod {pod}; {sizes}",
-                )
-                for name, pod in pods.items()
-                if len(members[pod]) < most
-            }
+        members = _members(places)
+        largest, others = max(members.items(), key=lambda item: len(item[1]))
+        used = {places[name].server_index for name in others}
+        alone = [names[0] for names in members.values() if len(names) == 1 < len(others)]
+        return {
+            name: self._found(
+                Status.WARN,
+                by_name[name],
+                by_name[others[0]],
+                "the host is the only one of its group in its super pod, and its Server Index is free in the "
+                "group's largest pod",
+                "super-pods/astray",
+                f"super pod {largest}, or other hosts of the group in its own",
+                f"super pod {places[name].super_pod}; {_sizes(members)}",
+            )
+            for name in alone
+            if places[name].server_index not in used
+        }
+
+    def _cut_off(self, group: Sequence[HostFacts], places: Mapping[str, _Identity]) -> dict[str, Result]:
+        """Hosts of another pod than most of the group, where nothing joins the pods."""
+        by_name = {host.host: host for host in group}
+        pods = {name: one.super_pod for name, one in places.items()}
+        sizes = _sizes(_members(places))
         result = vote(pods)
         return {
             name: self._found(
@@ -178,6 +186,21 @@ class SuperPods(AcrossCheck):
             actual=actual,
             reading=both_sides(_shown(host), Witness(other.host, _shown(other))),
         )
+
+
+def _members(places: Mapping[str, _Identity]) -> dict[int, list[str]]:
+    """The hosts of each super pod."""
+    members: dict[int, list[str]] = defaultdict(list)
+    for name, one in places.items():
+        members[one.super_pod].append(name)
+    return members
+
+
+def _sizes(members: Mapping[int, Sequence[str]]) -> str:
+    return ", ".join(
+        f"{len(names)} host{'s' if len(names) > 1 else ''} in super pod {pod}"
+        for pod, names in members.items()
+    )
 
 
 class _Identity(NamedTuple):
