@@ -7,6 +7,10 @@ parts cost. The search adds the part that gains most, estimates its neighbours a
 superfluous, and then improves the explanation by leaving a part out and growing what is missing anew (one
 host instead of its ports, two ports instead of a host), as long as the score rises.
 
+The work is bounded whatever is lost: what many pings cross (a plane, the way between leaf switches) is
+judged on packet counts that are kept up to date, parts whose pings lost nothing unexplained are skipped, and
+improving ends after a stated number of looks at pings. What was not tried by then is said (`Blame.tried`).
+
 What a part costs is the logarithm of how many such parts there are, so that chance never finds one among
 many, plus what is asked beyond that. One host therefore costs less than its sixteen ports.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +36,7 @@ class Blame:
     part that could stand in its place and against none, as a probability. ``pings``, ``sent`` and ``lost``
     count what crossed it, ``observations`` those pings that lost some; ``alternatives`` explain the
     data nearly as well in its place, with how much worse (0 = equally well). ``ports``: those of the part.
+    ``tried`` is False where the search ended before it could try to explain the losses without this part.
     """
 
     part: Part
@@ -43,6 +49,7 @@ class Blame:
     observations: tuple[Observation, ...] = ()
     alternatives: tuple[tuple[Part, float], ...] = ()
     ports: tuple[Port, ...] = ()
+    tried: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,16 @@ _BETTER = 1e-6
 _EXPLAINED = 0.02
 # Above this many candidates or pings it pays to leave out what cannot matter.
 _MANY = 2000
+# Improving ends after so many looks at a ping: a second or two. Random faults need far less.
+_MOST_LOOKS = 2_000_000
+# Without the trial, no better than this can be said of a part.
+_UNTRIED_CONFIDENCE = 0.9
+# What stands in for a part that lost packets on more pings than this is no single pair of devices.
+_MANY_LOSSY = 200
+# A part is estimated anew at once where it shares more than this part of its pings with what is new.
+_SHARED = 0.01
+# Parts that pings through many others cross: judged on counts.
+_WIDE = (PartKind.SPLIT, PartKind.SPINE, PartKind.PLANE)
 # A part holds another if that lost this share of its pings within it.
 _HELD = 0.8
 # How often ports without a known switch are put behind one at fault, and the search is made again.
@@ -138,18 +155,35 @@ class _Search:
         self._background = background
         self._assumed = assumed
         self.loss: dict[Key, float] = {}
-        # Pings on whose way a part at fault lies: what survives there by the explanation.
+        # Pings on whose way parts at fault lie: those, and what survives there by the explanation.
+        self._blamed_on: dict[int, tuple[Key, ...]] = {}
         self._survival: dict[int, float] = {}
+        # For pings that cross the same wide parts: survival -> packets sent and lost.
+        self._groups: list[dict[float, list[int]]] = [{1.0: list(sums)} for sums in ways.class_sums]
+        self._open_of_end = ways.lossy_of_ends()
+        self.looks = 0
+        self.evaluated = 0
+        self._untried: set[Key] = set()
         self._cost_of = {kind: asked + math.log(1 + ways.counts[kind]) for kind, asked in _ASKED.items()}
+        self._known_costs: dict[tuple[PartKind, int], float] = {}
         self._sums = ways.suspects()
         self._crossing: dict[Key, list[int]] = {}
+        self._lossy_of: dict[Key, list[int]] = {}
+        self._rivals_of: dict[Key, list[Key]] = {}
+        self._known_alone: dict[tuple[int, int], tuple[float, float]] = {}
         # A part explains most when it is alone: what it gains then bounds what it can gain beside others.
-        self._alone = {key: self._best_alone(*sums) - self.cost(key) for key, sums in self._sums.items()}
+        self._alone = {key: self._best_alone(*sums)[0] - self.cost(key) for key, sums in self._sums.items()}
         self._candidates = {key: score for key, score in self._alone.items() if score > -_CLOSE}
 
     def cost(self, key: Key) -> float:
         """What a part costs; depends on its kind, and on the planes that usually fail together there."""
         kind, plane, _ = key
+        known = self._known_costs.get((kind, plane))
+        if known is None:
+            known = self._known_costs[kind, plane] = self._cost(kind, plane)
+        return known
+
+    def _cost(self, kind: PartKind, plane: int) -> float:
         if kind is PartKind.PORT:
             unusual = plane == BOTH
         else:
@@ -171,11 +205,17 @@ class _Search:
         limit = budget + self._costs()
         waiting = [(-self._alone[key], key) for key in candidates if self._alone[key] > 0]
         heapq.heapify(waiting)
+        many = len(waiting) > _MANY
         refused: list[Key] = []
+        stale: set[Key] = set()
         removals = 0
-        while waiting and len(self.loss) < _MAX_PARTS and self._costs() < limit:
+        while waiting and len(self.loss) < _MAX_PARTS:
             _, key = heapq.heappop(waiting)
-            if key in self.loss:
+            if (
+                key in self.loss
+                or self._costs() + self.cost(key) > limit
+                or (many and not self._is_open(key))
+            ):
                 continue
             gain, loss = self._gain(key)
             score = gain - self.cost(key)
@@ -186,35 +226,36 @@ class _Search:
                 heapq.heappush(waiting, (-score, key))
                 continue
             self._put(key, loss)
-            waiting = self._worth_waiting(waiting)
-            if self._settle(key) and removals < _MAX_PARTS:
+            near = self._blamed_near(key, stale)
+            removed = self._settle(key, near) if near else []
+            if removed and removals < _MAX_PARTS:
                 removals += 1
+                again = self._crossed_by(removed) if many else None
                 for other in refused:
-                    heapq.heappush(waiting, (-self._alone[other], other))
-                refused = []
+                    if again is None or other in again:
+                        heapq.heappush(waiting, (-self._alone[other], other))
+                refused = [other for other in refused if again is not None and other not in again]
+        for key in stale:
+            if key in self.loss:
+                self._settle(key, [])
 
-    def _worth_waiting(self, waiting: list[tuple[float, Key]]) -> list[tuple[float, Key]]:
-        """Without those that only pings cross whose losses are explained: after a large fault, nearly all."""
-        if len(waiting) <= _MANY:
-            return waiting
-        unexplained = self._crossed_by_unexplained()
-        kept = [entry for entry in waiting if entry[1] in unexplained]
-        heapq.heapify(kept)
-        return kept
+    def _is_open(self, key: Key) -> bool:
+        """Whether a ping to or from the ends of a part lost packets although it should have lost none."""
+        if key[0] in _WIDE:
+            groups = self._groups_of(key).items()
+            return any(lost and survival > _EXPLAINED for survival, (_, lost) in groups)
+        if key[0] is PartKind.PORT and key[1] != BOTH:
+            return self._open_of_end[2 * key[2] + key[1]] > 0
+        return any(self._open_of_end[end] for end in self._ways.ends(key))
 
-    def _crossed_by_unexplained(self) -> set[Key]:
-        """The parts that any ping crosses which lost packets although it should have lost none."""
-        survival = self._survival
-        open_pings = [ping for ping in self._ways.lossy if survival.get(ping, 1.0) > _EXPLAINED]
-        return {key for ping in open_pings for key in self._ways.parts_of(ping)}
+    def _crossed_by(self, parts: Iterable[Key]) -> set[Key]:
+        """Every part that pings cross which lost packets on their way through these."""
+        return {key for part in parts for ping in self._lossy(part) for key in self._ways.parts_of(ping)}
 
-    def _settle(self, new: Key) -> bool:
-        """Estimate the neighbours of a part anew; leave out whom it made superfluous. True if any was."""
-        near = self._blamed_near(new)
-        if not near:
-            return False
-        removed = False
-        for _ in range(6):
+    def _settle(self, new: Key, near: Sequence[Key]) -> list[Key]:
+        """Estimate a part and its neighbours anew; leave out, and return, whom it made superfluous."""
+        removed: list[Key] = []
+        for _ in range(6 if near else 1):
             moved = 0.0
             for key in [*near, new]:
                 if key not in self.loss:
@@ -225,21 +266,45 @@ class _Search:
                     self._put(key, loss)
                     moved = max(moved, abs(loss - before))
                 else:
-                    removed = True
+                    removed.append(key)
                     moved = 1.0
             if moved < 0.005:
                 break
         return removed
 
     def _improve(self) -> None:
-        """Leave out one part at a time and grow what is missing anew; try what holds several parts."""
+        """Leave out one part at a time and grow what is missing anew; try what holds several parts.
+
+        A part that was tried is tried again only when something on the way of its pings has changed.
+        """
+        most = self.looks + _MOST_LOOKS
+        tried: set[Key] = set()
         for _ in range(8):
             improved = False
             for key in sorted(self.loss, key=lambda key: self._sums[key][1])[:_MAX_IMPROVED]:
-                if key in self.loss:
-                    improved |= self._without(key) or self._holding(key)
+                if key not in self.loss or key in tried:
+                    continue
+                if self.looks > most:
+                    self._untried = {other for other in self.loss if other not in tried}
+                    return
+                before = dict(self.loss)
+                if self._without(key) or self._holding(key):
+                    improved = True
+                    tried -= self._near_changes(before)
+                else:
+                    tried.add(key)
             if not improved:
                 return
+
+    def _near_changes(self, before: Mapping[Key, float]) -> set[Key]:
+        """Parts at fault on the way of pings whose explanation has changed."""
+        changed = [
+            key
+            for key in {**before, **self.loss}
+            if abs(before.get(key, 0.0) - self.loss.get(key, 0.0)) > 0.005
+        ]
+        on = self._blamed_on
+        return {other for key in changed for ping in self._lossy(key) for other in on.get(ping, ())}
 
     def _without(self, key: Key) -> bool:
         """Try the explanation without this part."""
@@ -247,7 +312,7 @@ class _Search:
         rivals = [other for other in self._rivals(key) if self.cost(other) < budget]
         if not rivals:
             return False
-        kept, before = self._keep(), self._score()
+        kept, before = dict(self.loss), self._score()
         self._take(key)
         self._grow(rivals, budget)
         if self._score() > before + _BETTER:
@@ -267,13 +332,14 @@ class _Search:
         for rival in self._rivals(key):
             if self._sums[rival][1] <= self._sums[key][1] or self._alone[rival] <= owed:
                 continue
-            held = set(self._pings(rival))
+            held = set(self._lossy(rival))
+            self.looks += len(held)
             if len(mine & held) < _HELD * len(mine):
                 continue
-            inside = [other for other in self.loss if other != key and self._is_held(other, held)]
+            inside = self._held(held, key)
             if not inside:
                 continue
-            kept = self._keep()
+            kept = dict(self.loss)
             for other in (key, *inside):
                 self._take(other)
             gain, loss = self._gain(rival)
@@ -290,10 +356,15 @@ class _Search:
             self._go_back(kept)
         return False
 
-    def _is_held(self, key: Key, pings: set[int]) -> bool:
-        """Whether nearly all that a part lost was lost on these pings."""
-        lossy = self._lossy(key)
-        return sum(ping in pings for ping in lossy) >= _HELD * len(lossy)
+    def _held(self, lossy: set[int], but: Key) -> list[Key]:
+        """Parts at fault that lost nearly all they lost on these pings."""
+        on = self._blamed_on
+        inside = Counter(other for ping in lossy for other in on.get(ping, ()))
+        return [
+            other
+            for other in self.loss
+            if other != but and other in inside and inside[other] >= _HELD * len(self._lossy(other))
+        ]
 
     def _unevenness(self, key: Key) -> float:
         """What the log likelihood could gain at most if every port behind a part lost at a rate of its own.
@@ -302,6 +373,7 @@ class _Search:
         """
         ways = self._ways
         alive = 1.0 - self._background
+        self.looks += len(self._pings(key))
         ends: dict[int, list[float]] = {}
         for ping, end in zip(self._pings(key), ways.ends_within(key, self._pings(key)), strict=True):
             sums = ends.setdefault(end, [0, 0, 0.0])
@@ -315,42 +387,94 @@ class _Search:
             for sent, lost, now in ends.values()
         )
 
-    def _keep(self) -> tuple[dict[Key, float], dict[int, float]]:
-        return dict(self.loss), dict(self._survival)
-
-    def _go_back(self, kept: tuple[dict[Key, float], dict[int, float]]) -> None:
-        self.loss, self._survival = kept
+    def _go_back(self, kept: dict[Key, float]) -> None:
+        for key in list(self.loss):
+            if kept.get(key) != self.loss[key]:
+                self._take(key)
+        for key, loss in kept.items():
+            if key not in self.loss:
+                self._put(key, loss)
+        self.loss = kept
 
     def _rivals(self, key: Key) -> list[Key]:
         """Candidates on the way of the pings that a part lost packets of, the part itself left out."""
-        found: dict[Key, None] = {}
-        lossy = self._lossy(key)
-        for ping in lossy[:: 1 + len(lossy) // _MANY]:  # what stands in for a large part is on most of them
-            for other in self._ways.parts_of(ping):
-                if other in self._candidates:
-                    found[other] = None
-        found.pop(key, None)
-        return [other for other in found if other not in self.loss]
+        known = self._rivals_of.get(key)
+        if known is None:
+            found: dict[Key, None] = {}
+            lossy = self._lossy(key)
+            with_links = len(lossy) <= _MANY_LOSSY
+            for ping in lossy[
+                :: 1 + len(lossy) // _MANY
+            ]:  # what stands in for a large part is on most of them
+                for other in self._ways.parts_of(ping, with_link=with_links):
+                    if other in self._candidates:
+                        found[other] = None
+            found.pop(key, None)
+            known = self._rivals_of[key] = list(found)
+        return [other for other in known if other not in self.loss]
 
-    def _blamed_near(self, key: Key) -> list[Key]:
-        """Parts at fault that pings through this part cross as well."""
-        mine = set(self._pings(key))
-        return [other for other in self.loss if other != key and not mine.isdisjoint(self._pings(other))]
+    def _blamed_near(self, key: Key, stale: set[Key]) -> list[Key]:
+        """Parts at fault that pings through this part cross as well.
+
+        Those that share hardly any with it are added to ``stale`` instead: it moves them little.
+        """
+        on = self._blamed_on
+        shared = Counter(other for ping in self._pings(key) for other in on.get(ping, ()))
+        shared.pop(key, None)
+        near = {other for other, pings in shared.items() if pings > _SHARED * len(self._pings(other))}
+        stale.update(other for other in shared if other not in near)
+        return [other for other in self.loss if other in near]
 
     # --- the explanation --------------------------------------------------------------------------
 
     def _put(self, key: Key, loss: float) -> None:
         self.loss[key] = loss
-        survival = self._survival
-        for ping in self._pings(key):
-            survival[ping] = survival.get(ping, 1.0) * (1.0 - loss)
+        survival, on, pings = self._survival, self._blamed_on, self._pings(key)
+        before = [survival.get(ping, 1.0) for ping in pings]
+        for ping, now in zip(pings, before, strict=True):
+            survival[ping] = now * (1.0 - loss)
+            on[ping] = (*on[ping], key) if ping in on else (key,)
+        self._regroup(pings, before)
 
     def _take(self, key: Key) -> float:
         loss = self.loss.pop(key)
-        survival = self._survival
-        for ping in self._pings(key):
-            survival[ping] = min(1.0, survival[ping] / (1.0 - loss))
+        survival, on, pings = self._survival, self._blamed_on, self._pings(key)
+        before = [survival[ping] for ping in pings]
+        for ping in pings:
+            rest = tuple(other for other in on[ping] if other != key) if len(on[ping]) > 1 else ()
+            if rest:
+                on[ping] = rest
+                survival[ping] = math.prod(1.0 - self.loss[other] for other in rest)
+            else:
+                del on[ping], survival[ping]
+        self._regroup(pings, before)
         return loss
+
+    def _regroup(self, pings: Sequence[int], before: Iterable[float]) -> None:
+        """Count pings where their survival is now."""
+        self.looks += len(pings)
+        ways, get = self._ways, self._survival.get
+        moves: dict[tuple[int, float, float], list[int]] = {}
+        for ping, was in zip(pings, before, strict=True):
+            move = ways.class_of[ping], was, get(ping, 1.0)
+            lost = ways.lost[ping]
+            sums = moves.get(move)
+            if sums is None:
+                moves[move] = [ways.sent[ping], lost]
+            else:
+                sums[0] += ways.sent[ping]
+                sums[1] += lost
+            if lost and (was > _EXPLAINED) != (move[2] > _EXPLAINED):
+                for end in ways.ends_of(ping):
+                    self._open_of_end[end] += 1 if move[2] > _EXPLAINED else -1
+        for (number, was, now), (sent, lost) in moves.items():
+            groups = self._groups[number]
+            for survival, sign in ((round(was, 6), -1), (round(now, 6), 1)):
+                group = groups.setdefault(survival, [0, 0])
+                group[0] += sign * sent
+                group[1] += sign * lost
+                if not group[0]:
+                    del groups[survival]
 
     def _pings(self, key: Key) -> list[int]:
         pings = self._crossing.get(key)
@@ -359,21 +483,21 @@ class _Search:
         return pings
 
     def _lossy(self, key: Key) -> list[int]:
-        lost = self._ways.lost
-        return [ping for ping in self._pings(key) if lost[ping]]
+        lossy = self._lossy_of.get(key)
+        if lossy is None:
+            lost = self._ways.lost
+            lossy = self._lossy_of[key] = [ping for ping in self._pings(key) if lost[ping]]
+        return lossy
 
     def _score(self) -> float:
         """What the log likelihood gains by the explanation, less its cost."""
-        groups: dict[float, list[int]] = {}
-        ways = self._ways
-        for ping, survival in self._survival.items():
-            group = groups.setdefault(round(survival, 6), [0, 0])
-            group[0] += ways.sent[ping]
-            group[1] += ways.lost[ping]
         alive = 1.0 - self._background
         gained = 0.0
-        for survival, (sent, lost) in groups.items():
-            gained += _log_likelihood(alive * survival, sent, lost) - _log_likelihood(alive, sent, lost)
+        for groups in self._groups:
+            for survival, (sent, lost) in groups.items():
+                if survival < 1.0:
+                    gained += _log_likelihood(alive * survival, sent, lost)
+                    gained -= _log_likelihood(alive, sent, lost)
         return gained - self._costs()
 
     def _costs(self) -> float:
@@ -419,33 +543,56 @@ class _Search:
 
     # --- likelihood -------------------------------------------------------------------------------
 
-    def _best_alone(self, sent: int, lost: int) -> float:
-        return best_loss({1.0: (sent, lost)}, self._background)[0]
+    def _best_alone(self, sent: int, lost: int) -> tuple[float, float]:
+        known = self._known_alone.get((sent, lost))
+        if known is None:
+            known = best_loss({1.0: (sent, lost)}, self._background)
+            self._known_alone[sent, lost] = known
+        return known
 
     def _gain(self, key: Key) -> tuple[float, float]:
         """What the log likelihood gains by this part at its most likely loss, and that loss."""
+        self.evaluated += 1
+        if not self.loss:
+            return self._best_alone(*self._sums[key])
+        if key[0] in _WIDE:
+            return best_loss(self._groups_of(key), self._background)
         sent, lost = self._ways.sent, self._ways.lost
         get = self._survival.get
         groups: dict[float, list[int]] = {}
         rest_sent, rest_lost = self._sums[key]
-        for ping in self._pings(key):
+        pings = self._pings(key)
+        self.looks += len(pings)
+        for ping in pings:
             survival = get(ping)
             if survival is not None:
-                group = groups.setdefault(round(survival, 5), [0, 0])
+                group = groups.setdefault(round(survival, 6), [0, 0])
                 group[0] += sent[ping]
                 group[1] += lost[ping]
                 rest_sent -= sent[ping]
                 rest_lost -= lost[ping]
+        if not groups:
+            return self._best_alone(rest_sent, rest_lost)
         rest = groups.setdefault(1.0, [0, 0])
         rest[0] += rest_sent
         rest[1] += rest_lost
         return best_loss(groups, self._background)
 
+    def _groups_of(self, key: Key) -> dict[float, list[int]]:
+        """Survival of the pings through a wide part -> packets sent and lost."""
+        merged: dict[float, list[int]] = {}
+        for number in self._ways.classes_through(key):
+            for survival, (sent, lost) in self._groups[number].items():
+                group = merged.setdefault(survival, [0, 0])
+                group[0] += sent
+                group[1] += lost
+        return merged
+
     def residual_loss(self) -> float:
         """The share of packets lost on ways that no part at fault lies on."""
-        crossed = {ping for key in self.loss for ping in self._pings(key)}
-        sent = sum(self._ways.sent) - sum(self._ways.sent[ping] for ping in crossed)
-        lost = sum(self._ways.lost) - sum(self._ways.lost[ping] for ping in crossed)
+        on, ways = self._blamed_on, self._ways
+        sent = sum(ways.sent) - sum(ways.sent[ping] for ping in on)
+        lost = sum(ways.lost) - sum(ways.lost[ping] for ping in on)
         return (lost + 0.5) / (sent + 500)
 
     # --- what was found ---------------------------------------------------------------------------
@@ -473,25 +620,25 @@ class _Search:
             part=ways.part(key),
             loss=loss,
             gain=gain,
-            confidence=1.0 / (1.0 + doubt),
+            confidence=min(1.0 / (1.0 + doubt), _UNTRIED_CONFIDENCE if key in self._untried else 1.0),
             pings=len(crossed),
             sent=sum(ways.sent[ping] for ping in crossed),
             lost=sum(ways.lost[ping] for ping in crossed),
             observations=tuple(ways.observation[ping] for ping in self._lossy(key)),
             alternatives=tuple(sorted(close, key=lambda pair: pair[1])),
             ports=tuple(ways.ports_of(key)),
+            tried=key not in self._untried,
         )
 
     def suspicions(self) -> tuple[Suspicion, ...]:
         """Parts that gain something beside the parts at fault, but less than they cost."""
         found = []
-        unexplained = self._crossed_by_unexplained()
         for key, alone in self._alone.items():
             if (
                 key in self.loss
-                or key not in unexplained
-                or alone + self.cost(key) < _SUSPECTED
                 or key[0] is PartKind.LINK
+                or alone + self.cost(key) < _SUSPECTED
+                or not self._is_open(key)
             ):
                 continue
             gain, loss = self._gain(key)

@@ -10,7 +10,7 @@ A failing ping is explained by one verdict: of the parts at fault on its way, th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ascendctl.inventory.nodesets import fold
@@ -53,13 +53,14 @@ def localise(
     dead = {blame.ports[0].id: blame for blame in blames if _is_dead_roce_port(blame)}
     swaps = swapped_cables(fabric, dead, clues)
     swapped = {port.id for swap in swaps for port in (swap.one, swap.other)}
-    tally = _Tally(free) if blames else None
     small = (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.LINK)
+    tally = _Tally(free if any(blame.part.kind in small for blame in blames) else ())
     accused = {port.id for blame in blames if blame.part.kind in small for port in blame.ports}
     share = _shared_out(blames)
-    verdicts = [_of_facts(each, observations) for each in found]
+    failed_at = _failed_at(taken, observations)
+    verdicts = [_of_facts(each, failed_at) for each in found]
     for number, blame in enumerate(blames):
-        if tally is not None and not (_is_dead_roce_port(blame) and blame.ports[0].id in swapped):
+        if not (_is_dead_roce_port(blame) and blame.ports[0].id in swapped):
             verdicts.append(_verdict(blame, share[number], fabric, tally, accused))
     for swap in swaps:
         both = [number for number, blame in enumerate(blames) if blame in _blames_of(swap, dead)]
@@ -136,6 +137,8 @@ def _evidence(blame: Blame) -> Iterable[str]:
     outgoing = sum(1 for o in blame.observations if o.ping.source in inside)
     if 0 < outgoing < lossy:
         yield f"both ways: {outgoing} of them were sent from there, {lossy - outgoing} to it"
+    if not blame.tried:
+        yield "there is too much loss to try every other explanation: whether another fits better is open"
     for other, behind in blame.alternatives:
         how = "as well" if behind < 0.1 else f"nearly as well (odds 1 to {2.718281828**behind:.1f})"
         yield f"{_named(other)} would explain the same pings {how}"
@@ -173,11 +176,13 @@ class _Tally:
     """What every end met."""
 
     def __init__(self, observations: Iterable[Observation]) -> None:
-        self._of_end: dict[tuple[Plane, PortId], list[Observation]] = defaultdict(list)
+        # Plain strings and numbers as keys: there are a hundred thousand pings to sort in.
+        self._of_end: dict[tuple[Plane, str, int], list[Observation]] = defaultdict(list)
         for observation in observations:
             if observation.sent:
-                for end in _ends(observation):
-                    self._of_end[end].append(observation)
+                ping = observation.ping
+                for end in (ping.source, ping.target):
+                    self._of_end[ping.plane, end.host, end.device].append(observation)
 
     def sentence(
         self, who: str, ports: Sequence[PortId], planes: Sequence[Plane], accused: Collection[PortId]
@@ -186,7 +191,7 @@ class _Tally:
         sent = lost = 0
         for plane in planes:
             for port in ports:
-                for observation in self._of_end.get((plane, port), ()):
+                for observation in self._of_end.get((plane, port.host, port.device), ()):
                     ping = observation.ping
                     if (ping.target if ping.source == port else ping.source) not in accused:
                         sent += observation.sent or 0
@@ -208,11 +213,25 @@ def _shared_out(blames: Sequence[Blame]) -> list[list[Observation]]:
 # --- from facts -----------------------------------------------------------------------------------
 
 
-def _of_facts(found: Contradiction, observations: Sequence[Observation]) -> Verdict:
+def _failed_at(
+    taken: Collection[tuple[Plane, PortId]], observations: Iterable[Observation]
+) -> dict[tuple[Plane, PortId], list[tuple[int, Observation]]]:
+    """The failing pings of these ends, each with its number."""
+    failed: dict[tuple[Plane, PortId], list[tuple[int, Observation]]] = defaultdict(list)
+    for number, observation in enumerate(observations if taken else ()):
+        if _failed(observation):
+            for end in _ends(observation):
+                if end in taken:
+                    failed[end].append((number, observation))
+    return failed
+
+
+def _of_facts(
+    found: Contradiction, failed_at: Mapping[tuple[Plane, PortId], Sequence[tuple[int, Observation]]]
+) -> Verdict:
     """With the failing pings that follow from it."""
-    failed = (
-        [o for o in observations if _failed(o) and not found.ends.isdisjoint(_ends(o))] if found.ends else []
-    )
+    numbered = {n: o for end in found.ends for n, o in failed_at.get(end, ())}
+    failed = [numbered[number] for number in sorted(numbered)]
     verdict = found.verdict
     if not failed:
         return verdict
@@ -282,7 +301,11 @@ def _few(hosts: Iterable[str]) -> str:
 
 
 def _cells(observations: Iterable[Observation]) -> tuple[CellKey, ...]:
-    return tuple(dict.fromkeys(pair_cell(observation.ping) for observation in observations))
+    pings = {
+        (ping.plane, ping.source.host, ping.source.device, ping.target.host, ping.target.device): ping
+        for ping in (observation.ping for observation in observations)
+    }
+    return tuple(map(pair_cell, pings.values()))
 
 
 def _ends(observation: Observation) -> tuple[tuple[Plane, PortId], tuple[Plane, PortId]]:

@@ -80,12 +80,17 @@ class Ways:
         self._read(fabric, observations)
         self._lay_out(switches or {})
         self._sum_up()
+        self._classify()
 
     # --- reading ----------------------------------------------------------------------------------
 
     def _read(self, fabric: Fabric, observations: Sequence[Observation]) -> None:
         """Number the ends: port number * 2 + plane."""
-        numbers = {port.id: 2 * number for number, port in enumerate(fabric.ports)}
+        # Plain strings and numbers as keys: looking up as many PortIds would take most of the time.
+        numbers: dict[str, dict[int, int]] = defaultdict(dict)
+        for number, port in enumerate(fabric.ports):
+            numbers[port.id.host][port.id.device] = 2 * number
+        nowhere: dict[int, int] = {}
         ends = 2 * len(fabric.ports)
         self.end_pings: list[list[int]] = [[] for _ in range(ends)]
         self._end_sent = [0] * ends
@@ -94,7 +99,8 @@ class Ways:
             sent, ping = observation.sent, observation.ping
             if not sent:
                 continue
-            one, other = numbers.get(ping.source), numbers.get(ping.target)
+            one = numbers.get(ping.source.host, nowhere).get(ping.source.device)
+            other = numbers.get(ping.target.host, nowhere).get(ping.target.device)
             if one is None or other is None:
                 continue
             if ping.plane is Plane.ROCE:
@@ -217,6 +223,46 @@ class Ways:
             PartKind.PLANE: 1 + len(self._pods),
         }
 
+    def _classify(self) -> None:
+        """Put pings that cross the same wide parts (splits, what joins switches, planes) in one class."""
+        numbers: dict[tuple[Key, ...], int] = {}
+        self.class_of: list[int] = []
+        self.class_sums: list[list[int]] = []
+        roce = (PartKind.PLANE, ROCE, 0), (PartKind.SPINE, ROCE, 0)
+        for ping, end in enumerate(self._one):
+            if end & 1:
+                wide: tuple[Key, ...] = roce if self._between_leaves(ping) else roce[:1]
+            else:
+                pod = self._pod_of[end >> 1]
+                number = self._pod_number.get(pod, -1) if pod is not None else -1
+                wide = ((PartKind.PLANE, HCCS, number), *self._splits_between(ping))
+            found = numbers.setdefault(wide, len(numbers))
+            if found == len(self.class_sums):
+                self.class_sums.append([0, 0])
+            self.class_of.append(found)
+            self.class_sums[found][0] += self.sent[ping]
+            self.class_sums[found][1] += self.lost[ping]
+        self._classes_through: dict[Key, list[int]] = defaultdict(list)
+        for keys, number in numbers.items():
+            for key in keys:
+                self._classes_through[key].append(number)
+
+    def classes_through(self, key: Key) -> list[int]:
+        """The classes (`class_of`) whose pings cross a wide part."""
+        return self._classes_through.get(key, [])
+
+    def lossy_of_ends(self) -> list[int]:
+        """For every end how many of its pings lost packets."""
+        lossy = [0] * len(self.end_pings)
+        for ping in self.lossy:
+            lossy[self._one[ping]] += 1
+            lossy[self._other[ping]] += 1
+        return lossy
+
+    def ends_of(self, ping: int) -> tuple[int, int]:
+        """The numbers of the ends of a ping."""
+        return self._one[ping], self._other[ping]
+
     # --- which parts ------------------------------------------------------------------------------
 
     def suspects(self) -> dict[Key, tuple[int, int]]:
@@ -230,16 +276,20 @@ class Ways:
             if lost:
                 found[key] = (self._shared_sent[key], lost)
         for ping in self.lossy:
-            key = self._link_of(ping)
-            if key not in found:
-                crossing = self.crossing(key)
-                found[key] = (sum(self.sent[n] for n in crossing), sum(self.lost[n] for n in crossing))
+            crossing = self._between(self._one[ping], self._other[ping])
+            key = (PartKind.LINK, self._one[ping] & 1, crossing[0])
+            if len(crossing) == 1:  # nearly always
+                found[key] = self.sent[ping], self.lost[ping]
+            else:
+                found[key] = sum(self.sent[n] for n in crossing), sum(self.lost[n] for n in crossing)
         return found
 
-    def parts_of(self, ping: int) -> list[Key]:
-        """Every part that a ping crosses."""
+    def parts_of(self, ping: int, *, with_link: bool = True) -> list[Key]:
+        """Every part that a ping crosses; its own pair of devices only ``with_link``."""
         one, other = self._one[ping], self._other[ping]
-        keys = [*self._of_end(one), *self._of_end(other), self._link_of(ping)]
+        keys = [*self._of_end(one), *self._of_end(other)]
+        if with_link:
+            keys.append(self._link_of(ping))
         if one & 1:
             keys.extend(self._shared_roce(self._switch_of[one >> 1], self._switch_of[other >> 1]))
         else:
@@ -253,11 +303,9 @@ class Ways:
         """The pings that cross a part."""
         kind, plane, number = key
         if kind is PartKind.LINK:
-            one, other = self._one[number], self._other[number]
-            ends = {one, other}
-            return [n for n in self.end_pings[one] if self._one[n] in ends and self._other[n] in ends]
+            return self._between(self._one[number], self._other[number])
         if kind in (PartKind.PORT, PartKind.NPU, PartKind.HOST):
-            return [ping for end in self._ends(key) for ping in self.end_pings[end]]
+            return [ping for end in self.ends(key) for ping in self.end_pings[end]]
         if kind is PartKind.SPLIT:
             return [
                 ping for ping in self._pod_pings(self._splits[number][0]) if self._splits_apart(ping, number)
@@ -340,6 +388,15 @@ class Ways:
             groups.append(([self._ports[port].id for port in blank], pings))
         return groups
 
+    def ends(self, key: Key) -> list[int]:
+        """The ends of a port, NPU, host or link in the part's planes, or behind a switch."""
+        if key[0] is PartKind.LINK:
+            return [self._one[key[2]], self._other[key[2]]]
+        if key[0] in (PartKind.SWITCH, PartKind.UPLINK):
+            return [2 * port + ROCE for port in self._switch_ports[key[2]]]
+        planes = (HCCS, ROCE) if key[1] == BOTH else (key[1],)
+        return [2 * port + plane for port in self._members(key) for plane in planes]
+
     def of_end(self, end: int) -> list[Key]:
         """Every part that all pings of an end cross, whatever their other end."""
         keys = list(self._of_end(end))
@@ -400,9 +457,13 @@ class Ways:
     def _link_of(self, ping: int) -> Key:
         """Pings between the same two ends are one link, named by the first of them."""
         one, other = self._one[ping], self._other[ping]
-        ends = {one, other}
-        first = next(n for n in self.end_pings[one] if self._one[n] in ends and self._other[n] in ends)
-        return PartKind.LINK, one & 1, first
+        return PartKind.LINK, one & 1, self._between(one, other)[0]
+
+    def _between(self, one: int, other: int) -> list[int]:
+        """The pings between two ends, either way."""
+        if len(self.end_pings[other]) < len(self.end_pings[one]):
+            one, other = other, one
+        return [n for n in self.end_pings[one] if self._one[n] == other or self._other[n] == other]
 
     def _members(self, key: Key) -> list[int]:
         kind, _, number = key
@@ -410,12 +471,8 @@ class Ways:
             return [number]
         return self._npu_ports[number] if kind is PartKind.NPU else self._host_ports[number]
 
-    def _ends(self, key: Key) -> list[int]:
-        planes = (HCCS, ROCE) if key[1] == BOTH else (key[1],)
-        return [2 * port + plane for port in self._members(key) for plane in planes]
-
     def _end_sums(self, key: Key) -> tuple[int, int]:
-        ends = self._ends(key)
+        ends = self.ends(key)
         return sum(self._end_sent[end] for end in ends), sum(self._end_lost[end] for end in ends)
 
     def _pod_pings(self, pod: int) -> list[int]:

@@ -132,17 +132,20 @@ def _good(
     fabric: Fabric, observations: Sequence[Observation], accused: set[PortId]
 ) -> dict[Plane, list[Port]]:
     """Ports of which every packet came back, per plane; where there are too few, those that lost least."""
-    met: dict[tuple[Plane, PortId], list[int]] = defaultdict(lambda: [0, 0])
+    met: dict[tuple[Plane, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for observation in observations:
         if observation.sent:
             for end in (observation.ping.source, observation.ping.target):
-                sums = met[observation.ping.plane, end]
+                sums = met[observation.ping.plane, end.host, end.device]
                 sums[0] += observation.sent - (observation.received or 0)
                 sums[1] += observation.sent
     good: dict[Plane, list[Port]] = {}
     for plane in Plane:
-        ranked = sorted((lost / sent, end) for (at, end), (lost, sent) in met.items() if at is plane)
-        known = [(lost, fabric.by_id[end]) for lost, end in ranked if end in fabric.by_id]
+        ranked = sorted(
+            (lost / sent, host, device) for (at, host, device), (lost, sent) in met.items() if at is plane
+        )
+        ends = [(lost, PortId(host, device)) for lost, host, device in ranked]
+        known = [(lost, fabric.by_id[end]) for lost, end in ends if end in fabric.by_id]
         clean = [port for lost, port in known if not lost and port.id not in accused]
         good[plane] = clean if len(clean) >= _FEW_GOOD else [port for _, port in known[: 2 * _FEW_GOOD]]
     return good
