@@ -40,7 +40,8 @@ _FATAL_DETAILS = {
 
 def host_facts(record: HostRecord) -> HostFacts:
     """All that one host's answer says. Never raises for what a host sent."""
-    capture = record.capture
+    capture = record.answer()
+    record = replace(record, capture=capture)
     expected = record.expectation
     read = _Reader(capture)
     mapping = read("mapping")
@@ -183,7 +184,7 @@ def _evidence(answer: Answer) -> str:
 
 def _reach(record: HostRecord) -> Reach:
     """The transport's word, made plainer by what the probe itself said."""
-    capture, reach = record.capture, record.reach
+    capture, reach = record.answer(), record.reach
     if capture.fatal:
         return Reach(ReachStatus.CANNOT_PROBE, _FATAL_DETAILS.get(capture.fatal, capture.fatal))
     if capture.problem:
@@ -212,7 +213,7 @@ def _system(record: HostRecord, read: _Reader) -> SystemFacts:
         cann_version=read("cann-version"),
         addresses=read("host-addresses"),
         links=read("host-links"),
-        open_files_limit=_open_files_limit(record.capture),
+        open_files_limit=_open_files_limit(record.answer()),
         clock=_clock(record, read),
         memory=read("meminfo"),
         time_service=read("time-service"),

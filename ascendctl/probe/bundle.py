@@ -65,20 +65,41 @@ class MeshRound:
 
 
 @dataclass(frozen=True)
+class PackedCapture:
+    """A host's answer as it came, kept small until it is read: a thousand of them are held at once."""
+
+    packed: bytes
+    clock_received_at: float | None = None
+
+
+def packed_capture(stream: bytes, *, clock_received_at: float | None = None) -> PackedCapture:
+    """Keep what a host sent."""
+    return PackedCapture(zlib.compress(stream, 1), clock_received_at)
+
+
+@dataclass(frozen=True)
 class HostRecord:
     """One host of a run before judgement: what was expected, how reaching went, what it answered.
 
-    ``sent_at``: the controller's wall clock when the script had been sent, None if it never was.
+    ``capture`` is read through `answer`, as that of a recording is packed. ``sent_at``: the controller's
+    wall clock when the script had been sent, None if it never was.
     ``mesh``: the rounds of pings that the host took part in.
     """
 
     name: str
     expectation: Expectation
     reach: Reach
-    capture: HostCapture = field(default_factory=HostCapture)
+    capture: HostCapture | PackedCapture = field(default_factory=HostCapture)
     sent_at: float | None = None
     duration_s: float = 0.0
     mesh: tuple[MeshRound, ...] = ()
+
+    def answer(self) -> HostCapture:
+        """What the host answered, read anew in every call where it is packed."""
+        if isinstance(self.capture, HostCapture):
+            return self.capture
+        stream = zlib.decompress(self.capture.packed)
+        return decode(stream, clock_received_at=self.capture.clock_received_at)
 
 
 @dataclass(frozen=True)
@@ -237,7 +258,8 @@ def _hand_carried(directory: Path) -> Recording:
     there = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     files = [path for path in there if path.suffix == ".txt" and path.is_file()]
     hosts = tuple(_hand_carried_host(path.stem, path) for path in files)
-    if not any(host.capture.hello for host in hosts):
+    heard = [host.answer() for host in hosts]
+    if not any(capture.hello for capture in heard):
         raise RecordingError(
             f"{directory} holds neither a recording nor an output of 'ascendctl probe script' named NODE.txt"
         )
@@ -247,7 +269,7 @@ def _hand_carried(directory: Path) -> Recording:
         hosts=hosts,
         hand_carried=True,
         ignored=tuple(path.name for path in there if path not in files),
-        profile=max((host.capture.profile for host in hosts), key=list(Profile).index),
+        profile=max((capture.profile for capture in heard), key=list(Profile).index),
     )
 
 
@@ -319,12 +341,13 @@ def _host_from_json(entry: dict[str, Any], directory: Path, finished: bool) -> H
     if "/" in name or name.startswith("."):
         raise ValueError(f"host name {name!r}")
     stream = directory / f"{name}{_PROBE}"
-    capture = HostCapture()
-    if stream.exists():
-        capture = decode(stream.read_bytes(), clock_received_at=entry["clock_received_at"])
+    capture: HostCapture | PackedCapture = HostCapture()
     reached = _reach_from_json(entry["reach"])
-    if not finished and capture.hello:
-        reached = _as_far_as_it_came(capture)
+    if stream.exists():
+        sent = stream.read_bytes()
+        capture = packed_capture(sent, clock_received_at=entry["clock_received_at"])
+        if not finished and (heard := decode(sent)).hello:
+            reached = _as_far_as_it_came(heard)
     return HostRecord(
         name=name,
         expectation=Expectation(

@@ -135,7 +135,8 @@ def _whole_hosts(odd: Iterable[Port], ports: Iterable[Port]) -> tuple[list[str],
     odd = list(odd)
     in_odd = Counter(port.id.host for port in odd)
     whole = [host for host, number in in_odd.items() if number == in_all[host]]
-    return whole, [port for port in odd if port.id.host not in whole]
+    as_a_whole = set(whole)
+    return whole, [port for port in odd if port.id.host not in as_a_whole]
 
 
 # --- addresses ------------------------------------------------------------------------------------
@@ -354,6 +355,10 @@ class _Places:
         self._clues = clues
         self._tokens: dict[str, dict[int, str]] = {}
         self._switches: dict[PortId, str | None] = {}
+        self._heard = {(port.id.host, port.id.device): port.switch for port in fabric.ports}
+        self._hosts_on: dict[tuple[int, str | None], list[str]] = defaultdict(list)
+        for port in fabric.ports:
+            self._hosts_on[port.id.device, port.switch].append(port.id.host)
 
     def fits(self, heard_by: Port, place_of: Port) -> bool:
         """Whether what one port hears is what the other should hear."""
@@ -384,14 +389,13 @@ class _Places:
             for other in self._fabric.hosts[port.id.host]
             if other.id != port.id and other.switch is not None
         }
+        shared = Counter(
+            host for device, switch in mine.items() for host in self._hosts_on.get((device, switch), ())
+        )
         votes: Counter[str] = Counter()
-        for host, ports in self._fabric.hosts.items():
-            if host == port.id.host:
-                continue
-            there = {other.id.device: other.switch for other in ports}
-            shared = sum(there.get(device) == switch for device, switch in mine.items())
-            switch = there.get(port.id.device)
-            if mine and switch is not None and shared >= _PLACE_SHARE * len(mine):
+        for host, number in shared.items():
+            switch = self._heard.get((host, port.id.device))
+            if host != port.id.host and switch is not None and number >= _PLACE_SHARE * len(mine):
                 votes[switch] += 1
         if not votes:
             return self._siblings_switch(port)

@@ -173,8 +173,8 @@ def test_a_run_is_recorded_with_its_profile(tmp_path: Path, capsys: pytest.Captu
         results = json.loads(capsys.readouterr().out)["results"]
         recording = load(folder)
         assert recording.profile.value == profile
-        assert recording.hosts[0].capture.profile.value == profile
-        assert ("timedatectl" in recording.hosts[0].capture.tools) is (profile == "deep")
+        assert recording.hosts[0].answer().profile.value == profile
+        assert ("timedatectl" in recording.hosts[0].answer().tools) is (profile == "deep")
         by_check = {cell["check"]: cell for cell in results}
         assert ("time-service" in by_check) is (profile == "deep")
         assert "timedatectl" not in by_check["tools"]["message"] + str(by_check["tools"]["actual"])

@@ -89,7 +89,7 @@ def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_profile_and_thresholds_stay(bundled: Bundled) -> None:
     for recording in (bundled.recording, bundled.redacted):
         assert recording.profile is Profile.DEEP
-        assert [host.capture.profile for host in recording.hosts] == [Profile.DEEP, Profile.STANDARD]
+        assert [host.answer().profile for host in recording.hosts] == [Profile.DEEP, Profile.STANDARD]
         assert all(
             host.expectation.thresholds == {"optical-rx-power-low-mw": 0.25} for host in recording.hosts
         )
