@@ -23,6 +23,7 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    MeshOption,
     ProfileOption,
     TagsOption,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ascendctl.history import History
     from ascendctl.inventory import Endpoint, Host
     from ascendctl.report.difference import Difference, LastSeen
+    from ascendctl.topology.mesh import MeshMode
 
 JITTER = 0.1  # so that many watches on one cluster do not ask at the same moment for ever
 SHORTEST_S = 1.0
@@ -68,6 +70,7 @@ def watch(
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
     profile: ProfileOption = None,
+    mesh: MeshOption = None,
 ) -> None:
     """Repeat verify; print the findings of the first run, then only what changed.
 
@@ -92,6 +95,7 @@ def watch(
                 connect_timeout,
                 host_timeout,
                 profile or Profile.STANDARD,
+                mesh,
             ),
             _history(history, keep, stack),
             prometheus,
@@ -141,11 +145,13 @@ class _Asking:
     connect_s: float
     host_s: float
     profile: Profile
+    mesh: MeshMode | None
 
     def run(self) -> Run:
         from ascendctl.checks.registry import BY_ID
         from ascendctl.cli.verify import ask_and_judge
         from ascendctl.inventory import load, select
+        from ascendctl.second_phase import MeshSettings
         from ascendctl.transport.contract import Deadlines
         from ascendctl.verify import Settings
 
@@ -153,7 +159,7 @@ class _Asking:
         chosen = select(loaded, self.hosts, self.exclude, self.tags)
         _refuse_prompts(chosen)
         deadlines = Deadlines(connect_s=self.connect_s, host_s=self.host_s)
-        settings = Settings(deadlines=deadlines, profile=self.profile)
+        settings = Settings(deadlines=deadlines, profile=self.profile, mesh=MeshSettings(mode=self.mesh))
         run = ask_and_judge(chosen, loaded.waivers, settings, quiet=True)
         # Runs are kept to be compared, and the facts are by far the largest part of one.
         return dataclasses.replace(run, facts=None)
