@@ -113,7 +113,7 @@ def _verdict(
     alternatives = tuple(component_of(other) for other, _ in blame.alternatives)
     return Verdict(
         component=component,
-        message=f"{_named(part)} loses {_percent(blame.loss)} of the packets",
+        message=_message(part, blame.loss),
         confidence=round(min(blame.confidence, _MOST_CONFIDENCE), 4),
         explains=_cells(explained),
         evidence=tuple(_evidence(blame)),
@@ -267,9 +267,16 @@ def _is_dead_roce_port(blame: Blame) -> bool:
 # --- words ----------------------------------------------------------------------------------------
 
 
+def _message(part: Part, loss: float) -> str:
+    """What is wrong with a part; where the component names the part by itself, it is not named once more."""
+    if part.kind in (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.SWITCH):
+        return f"loses {_percent(loss)} of its {_network(part)} packets".replace("  ", " ")
+    return f"{_named(part)} loses {_percent(loss)} of the packets"
+
+
 def _named(part: Part) -> str:
     """The part in words."""
-    on = f", {part.plane.value.upper().replace('ROCE', 'RoCE')} only" if part.plane else ""
+    on = f", {_network(part)} only" if part.plane else ""
     key = part.key
     if part.kind is PartKind.PORT:
         return f"{str_port(_port_id(key[0]))}{on}"
@@ -289,6 +296,10 @@ def _named(part: Part) -> str:
     if part.kind is PartKind.SPINE:
         return "the way between leaf switches"
     return f"all of super pod {key[0]}" if key else "the RoCE network as a whole"
+
+
+def _network(part: Part) -> str:
+    return part.plane.value.upper().replace("ROCE", "RoCE") if part.plane else ""
 
 
 def _percent(share: float) -> str:
