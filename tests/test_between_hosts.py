@@ -115,22 +115,6 @@ def test_one_fault_gives_the_one_right_verdict(wanted: Case) -> None:
             assert cell.root_fails
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"generation": "a2", "hosts": 3},
-        {"generation": "a3", "hosts": 2},
-        {"generation": "a3", "hosts": 2, "roce": "none"},
-    ],
-    ids=["A2", "A3", "A3 without RoCE"],
-)
-def test_a_clean_cluster_has_no_verdict_and_nothing_that_stands_out(spec: dict[str, Any]) -> None:
-    run = verified(spec)
-    assert run.verdicts == ()
-    assert [cell for cell in run.results if cell.status in (*STANDS_OUT, Status.SKIPPED)] == []
-    assert any(cell.check.startswith("mesh-") and cell.status is Status.PASS for cell in run.results)
-
-
 def verified(spec: dict[str, Any], packets: int = 3) -> Run:
     with SimCluster(make_spec(**spec)) as sim:
         inventory = load(sim.inventory_path)
