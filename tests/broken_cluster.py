@@ -84,7 +84,7 @@ class BrokenCluster:
                 wrong.append(f"{host.name}, which {host.kind}, is not in the report")
                 continue
             said = "pass" if cell["status"] == "pass" else f"{cell['status']}: {cell['actual']}"
-            matches = [kind for kind, words in EXPECTED.items() if words in said]
+            matches = [kind for kind, words in EXPECTED.items() if _is_told(words, said)]
             seen[matches[0] if len(matches) == 1 else "something else"] += 1
             if matches != [host.kind]:
                 wrong.append(f"{host.name}, which {host.kind}: {said}")
@@ -147,6 +147,11 @@ class BrokenCluster:
         ssh = {"user": user, "identity": some_key, "known_hosts": str(known_hosts), "config": False}
         document = {"version": 1, "defaults": {"ssh": ssh, "generation": "a2"}, "hosts": entries}
         self.inventory.write_text(yaml.safe_dump(document))
+
+
+def _is_told(words: str, said: str) -> bool:
+    # A limit that passed is no pass.
+    return said == words if words == EXPECTED["answers"] else words in said
 
 
 def kinds_of(count: int) -> dict[str, int]:
