@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from ascendctl.cli.options import QuietOption
 from ascendctl.results import ExitCode, Run, Status, exit_code
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def demo(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
-) -> None:
+def demo(quiet: QuietOption = False) -> None:
     """Break six things on eight simulated servers, verify them over real SSH, and see each one found.
 
     Exit code 0 when exactly the seeded faults were reported, else 1.

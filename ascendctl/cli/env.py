@@ -16,6 +16,11 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    InventoryOption,
+    LocalOption,
+    NicOption,
+    QuietOption,
+    ReplayOption,
     TagsOption,
 )
 from ascendctl.results import ExitCode
@@ -71,19 +76,12 @@ def register(app: typer.Typer) -> None:
 
 def environment(
     context: typer.Context,
-    inventory: Annotated[
-        Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
-    ] = None,
+    inventory: InventoryOption = None,
     hosts: HostsOption = None,
     exclude: ExcludeOption = None,
     tags: TagsOption = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Ask the very host this runs on, without inventory or SSH.")
-    ] = False,
-    replay: Annotated[
-        Path | None,
-        typer.Option("--replay", help="From a recording, or outputs of 'probe script'.", metavar="DIR"),
-    ] = None,
+    local: LocalOption = False,
+    replay: ReplayOption = None,
     role: Annotated[Role, typer.Option("--role", help="What the engines on these hosts do.")] = Role.SERVE,
     host: Annotated[
         str | None,
@@ -97,10 +95,7 @@ def environment(
         Path | None,
         typer.Option("--output", "-o", help="Write HOST.sh for each host into this folder.", metavar="DIR"),
     ] = None,
-    nic: Annotated[
-        str | None,
-        typer.Option("--nic", help="The NIC of every host, in place of the inventory's.", metavar="NIC"),
-    ] = None,
+    nic: NicOption = None,
     routed: Annotated[
         bool, typer.Option("--routed", help="Routers join the hosts' subnets: warn, do not refuse.")
     ] = False,
@@ -135,7 +130,7 @@ def environment(
     mc2_context: Annotated[
         bool, typer.Option("--mc2-context", help="The V3 operators' flow, which needs 1 MiB more.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    quiet: QuietOption = False,
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
 ) -> None:

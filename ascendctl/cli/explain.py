@@ -15,6 +15,7 @@ from ascendctl.cli.options import (
     HostsOption,
     HostTimeoutOption,
     ProfileOption,
+    QuietOption,
     TagsOption,
 )
 
@@ -85,7 +86,7 @@ def explain_topic(
     profile: ProfileOption = None,
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Tell what a check or an error code is about: why it matters and what to do.
 

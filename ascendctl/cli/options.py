@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,21 @@ import typer
 from ascendctl.facts import Profile
 from ascendctl.topology.mesh import MeshMode
 
+InventoryOption = Annotated[
+    Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
+]
+LocalOption = Annotated[
+    bool, typer.Option("--local", help="Ask the very host this runs on, without inventory or SSH.")
+]
+ReplayOption = Annotated[
+    Path | None,
+    typer.Option("--replay", help="From a recording, or outputs of 'probe script'.", metavar="DIR"),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+NicOption = Annotated[
+    str | None,
+    typer.Option("--nic", help="The NIC of every host, in place of the inventory's.", metavar="NIC"),
+]
 ProfileOption = Annotated[
     Profile | None,
     typer.Option(

@@ -16,6 +16,11 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    InventoryOption,
+    LocalOption,
+    NicOption,
+    QuietOption,
+    ReplayOption,
     TagsOption,
 )
 from ascendctl.results import ExitCode
@@ -47,17 +52,6 @@ class CheckFormat(str, Enum):
     JSON = "json"
 
 
-InventoryOption = Annotated[
-    Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
-]
-LocalOption = Annotated[
-    bool, typer.Option("--local", help="Ask the very host this runs on, without inventory or SSH.")
-]
-ReplayOption = Annotated[
-    Path | None,
-    typer.Option("--replay", help="From a recording, or outputs of 'probe script'.", metavar="DIR"),
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 InterHccsOption = Annotated[
     bool,
     typer.Option(
@@ -98,10 +92,7 @@ def rank_table(
             "--op-retry", help='With host_ip and backups, for HCCL_OP_RETRY_ENABLE="L1:1,L2:1" (1.2).'
         ),
     ] = False,
-    nic: Annotated[
-        str | None,
-        typer.Option("--nic", help="The NIC of every host, in place of the inventory's.", metavar="NIC"),
-    ] = None,
+    nic: NicOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write this file (mode 0640), not standard output."),

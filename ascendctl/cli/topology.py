@@ -15,6 +15,10 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    InventoryOption,
+    LocalOption,
+    QuietOption,
+    ReplayOption,
     TagsOption,
 )
 from ascendctl.results import ExitCode
@@ -38,19 +42,12 @@ def register(app: typer.Typer) -> None:
 
 
 def topology(
-    inventory: Annotated[
-        Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
-    ] = None,
+    inventory: InventoryOption = None,
     hosts: HostsOption = None,
     exclude: ExcludeOption = None,
     tags: TagsOption = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Ask the very host this runs on, without inventory or SSH.")
-    ] = False,
-    replay: Annotated[
-        Path | None,
-        typer.Option("--replay", help="From a recording, or outputs of 'probe script'.", metavar="DIR"),
-    ] = None,
+    local: LocalOption = False,
+    replay: ReplayOption = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -65,7 +62,7 @@ def topology(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write this file, not standard output.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    quiet: QuietOption = False,
     connect_timeout: ConnectTimeoutOption = 10.0,
     host_timeout: HostTimeoutOption = 300.0,
 ) -> None:

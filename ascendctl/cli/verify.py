@@ -18,12 +18,14 @@ from ascendctl.cli.options import (
     ExcludeOption,
     HostsOption,
     HostTimeoutOption,
+    InventoryOption,
     LimitFailuresOption,
     MeshOption,
     MeshPartnersOption,
     MeshTimeoutOption,
     PacketsOption,
     ProfileOption,
+    QuietOption,
     TagsOption,
 )
 from ascendctl.facts import Profile
@@ -48,9 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    inventory: Annotated[
-        Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")
-    ] = None,
+    inventory: InventoryOption = None,
     hosts: HostsOption = None,
     exclude: ExcludeOption = None,
     tags: TagsOption = None,
@@ -95,7 +95,7 @@ def verify(
             "--baseline", help="Then say what changed since this report or recording.", metavar="REPORT"
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")] = False,
+    quiet: QuietOption = False,
     width: Annotated[
         int | None,
         typer.Option(

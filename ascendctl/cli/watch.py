@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import random
 import re
 import sys
@@ -311,16 +310,10 @@ def _refuse_prompts(hosts: list[Host] | tuple[Host, ...]) -> None:
 def _write_metrics(path: Path, run: Run, code: ExitCode, strict: bool) -> None:
     """Whole or not at all: a collector may read at any moment, as another user."""
     from ascendctl.report.prometheus import write_prometheus
+    from ascendctl.whole_file import whole_file
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
-            write_prometheus(run, code, stream, strict=strict)
-        draft.chmod(0o644)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with whole_file(path, 0o644) as stream:
+        write_prometheus(run, code, stream, strict=strict)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ascendctl.facts import ClusterFacts
 from ascendctl.hccl.environment import Environment, Role, environments
 from ascendctl.hccl.render import as_sh
+from ascendctl.whole_file import whole_file
 
 _MODE = 0o644  # nothing secret is in it, and the engine's user must read it
 
@@ -46,7 +45,8 @@ def write_files(found: Sequence[Environment], directory: Path) -> tuple[Path, ..
             if path.parent != directory:
                 raise EnvironmentFileError(f"{environment.host!r} cannot be the name of a file")
             if environment.settings:
-                _write(path, as_sh(environment))
+                with whole_file(path, _MODE) as stream:
+                    stream.write(as_sh(environment))
                 written.append(path)
             else:
                 path.unlink(missing_ok=True)
@@ -56,16 +56,3 @@ def write_files(found: Sequence[Environment], directory: Path) -> tuple[Path, ..
             "machine that you may write to, with room left"
         ) from error
     return tuple(written)
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        draft.chmod(_MODE)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

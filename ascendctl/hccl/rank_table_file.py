@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
+
+from ascendctl.whole_file import whole_file
 
 MODE = 0o640
 
@@ -24,7 +25,10 @@ def write_rank_table(text: str, path: Path) -> None:
     """
     try:
         _refuse_what_is_no_file(path)
-        _replace(text, path)
+        with whole_file(path, MODE) as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
     except OSError as error:
         raise RankTableFileError(
             f"cannot write the rank table to {path}: {error.strerror or error}; name a file in a folder "
@@ -44,19 +48,3 @@ def _refuse_what_is_no_file(path: Path) -> None:
         )
     if not stat.S_ISREG(mode):
         raise RankTableFileError(f"{path} is there and is no file; name another, or leave --output out")
-
-
-def _replace(text: str, path: Path) -> None:
-    # mkstemp opens with O_EXCL and O_NOFOLLOW, and a rename replaces a link, it never follows one.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".draft", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), MODE)
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
