@@ -24,7 +24,8 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
-	@command -v chromium >/dev/null || sh tests/install_chromium.sh
+	@{ command -v chromium || command -v chromium-browser; } >/dev/null && command -v chromedriver >/dev/null \
+	  || sh tests/install_chromium.sh
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -61,12 +61,6 @@ def host_paths(capture: HostCapture) -> tuple[HostPathFacts, ...]:
     told = (host_net_id(key[0]) for key in (*capture.answers, *capture.skips))
     addresses = dict.fromkeys(address for one in told if one for address in one[1:])
     return tuple(_path(capture, address) for address in addresses)
-
-
-def with_paths(host: HostFacts, captures: Sequence[HostCapture]) -> HostFacts:
-    """The host's facts with what its answers of the second phase tell of its ways."""
-    paths = tuple(path for capture in captures for path in host_paths(capture))
-    return replace(host, paths=paths) if paths else host
 
 
 def _path(capture: HostCapture, address: str) -> HostPathFacts:

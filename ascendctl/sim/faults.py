@@ -182,9 +182,7 @@ _ON_DIES: dict[str, Callable[[Die, Fault], Die]] = {
     "spod-invalid": _spod_invalid,
     "optical-absent": _optical_absent,
     "optical-rx-low": _optical_rx_low,
-    "link-flaps": lambda die, fault: with_port(
-        die, link_history=die.port.link_history.flapped(_count(fault))
-    ),
+    "link-flaps": _link_flaps,
     "port-errors": _port_errors,
     "half-speed": lambda die, fault: with_port(die, speed_mbps=_count(fault)),
     "half-duplex": lambda die, fault: with_port(die, duplex="Half"),

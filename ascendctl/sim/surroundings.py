@@ -21,7 +21,6 @@ PATH={SYSTEM_PATH}
 """
 
 HUGE_PAGE_KIB = 2048
-_NIC_MTU = 1500
 
 
 def stand_ins(host: Host) -> Iterator[tuple[str, str]]:

@@ -67,6 +67,13 @@ def brief_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "LATE_S", 60.0)  # on a busy machine everybody is late
 
 
+@pytest.fixture
+def longer_silence(monkeypatch: pytest.MonkeyPatch, brief_silence: None) -> None:
+    """Far longer than from one sign of life to the next, also on a machine that stalls."""
+    monkeypatch.setattr(slots, "SILENT_AT_FIRST_S", 1.0)
+    monkeypatch.setattr(slots, "SILENT_LATER_S", 1.0)
+
+
 class Hanging:
     """Hosts whose number is below ``count`` hang until all others are done; some speak first."""
 
@@ -141,7 +148,7 @@ def test_silent_hosts_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fake.most == 7
 
 
-@pytest.mark.usefixtures("brief_silence")
+@pytest.mark.usefixtures("longer_silence")
 def test_a_host_that_speaks_keeps_its_slot() -> None:
     hanging = Hanging(2, 6, speak_first=True, beat=True)
     hanging_fake = Fake(hanging)
@@ -152,10 +159,10 @@ def test_a_host_that_speaks_keeps_its_slot() -> None:
     assert hanging.most <= 2
 
 
-@pytest.mark.usefixtures("brief_silence")
-def test_signs_of_life_that_are_no_output_count(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("longer_silence")
+def test_signs_of_life_that_are_no_output_count() -> None:
     def handshake(job: Job, sink: Sink, deadlines: Deadlines, stop: threading.Event) -> Failure | None:
-        for _ in range(20):
+        for _ in range(40):
             sink.heard()  # type: ignore[attr-defined]
             time.sleep(0.05)
         return None
