@@ -1,6 +1,9 @@
-"""What all tests share: the order in which files are handed to the workers."""
+"""What all tests share: Python's own answer to Ctrl-C, and the order in which files go to the workers."""
 
 from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +26,15 @@ _LONGEST_FIRST = (
     "tests/transport/test_hangs.py",
     "tests/parsers/test_fuzz.py",
 )
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_found() -> Iterator[None]:
+    """Every test, and what it starts, hears Ctrl-C, also where the tests run in the background (a shell
+    then hands SIGINT down ignored); none leaves a handler of its own behind for the next."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,9 +57,8 @@ def up(
 
     spec = _spec(spec_file, generation, hosts, fault or [], latency)
     cluster = SimCluster(spec, inventory_path=write_inventory.absolute(), one_address=one_address, port=port)
-    stop = _stop_on_signals()
     try:
-        with cluster:
+        with _stop_on_signals() as stop, cluster:
             _announce(cluster, write_inventory)
             stop.wait()
             typer.echo("stopping", err=True)
@@ -146,30 +149,33 @@ def _announce(cluster: SimCluster, inventory: Path) -> None:
     typer.echo("Ctrl-C ends it", err=True)
 
 
-def _stop_on_signals() -> _Stop:
-    """Ctrl-C and SIGTERM from now on ask for a clean end; a server that was asked to stop ended well."""
-    import signal
-
+@contextmanager
+def _stop_on_signals() -> Iterator[_Stop]:
+    """While entered, Ctrl-C and SIGTERM ask for a clean end; a server that was asked to stop ended well."""
     stop = _Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.ask())
-    return stop
+    # Python runs a handler between two instructions, so a signal that comes just before a blocking call
+    # would wait for the call's end. The wake-up descriptor is written to by the signal itself.
+    wakeup = signal.set_wakeup_fd(stop.writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        stop.close()
 
 
 class _Stop:
-    """An end that a signal handler may ask for: it only writes to a pipe."""
+    """An end that a signal may ask for: whatever is written to ``writer`` asks for it."""
 
     def __init__(self) -> None:
-        import os
-
-        self._reader, self._writer = os.pipe()
-
-    def ask(self) -> None:
-        import os
-
-        os.write(self._writer, b"x")
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
 
     def wait(self) -> None:
-        import os
-
         os.read(self._reader, 1)
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self.writer)
