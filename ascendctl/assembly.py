@@ -14,6 +14,7 @@ from ascendctl.facts import (
     DeviceFacts,
     HostFacts,
     ParseStatus,
+    Profile,
     Reach,
     ReachStatus,
     Reading,
@@ -113,7 +114,7 @@ class _Reader:
     def __call__(self, command_id: str, target: Target | None = None) -> Reading[Any]:
         target = target or Target()
         command = BY_ID[command_id]
-        return reading_of(
+        reading = reading_of(
             self._capture,
             command_id,
             target,
@@ -121,6 +122,10 @@ class _Reader:
             tool=command.tool,
             timeout_s=command.timeout_s,
         )
+        asked = command.profile is Profile.STANDARD or self._capture.profile is Profile.DEEP
+        if reading.status is ReadingStatus.NOT_RECEIVED and not asked:
+            return replace(reading, status=ReadingStatus.NOT_ASKED)
+        return reading
 
 
 def reading_of(

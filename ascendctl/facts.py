@@ -276,6 +276,7 @@ class HccnConfDevice:
     netmask: str | None = None
     gateway: str | None = None
     netdetect: str | None = None
+    mtu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -570,6 +571,20 @@ class ScaleOut(str, Enum):
 
 
 @dataclass(frozen=True)
+class Cable:
+    """Where a device's port is meant to be plugged in, in the words that it hears over LLDP.
+
+    ``port`` is empty where only the switch is stated.
+    """
+
+    switch: str
+    port: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.switch} {self.port}".rstrip()
+
+
+@dataclass(frozen=True)
 class Expectation:
     """What the inventory says of a host. None / auto = to be learned from the host itself."""
 
@@ -581,6 +596,8 @@ class Expectation:
     group: str = ""
     tags: frozenset[str] = frozenset()
     thresholds: Mapping[str, float] = field(default_factory=dict)  # overrides by name
+    cabling: Mapping[int, Cable] = field(default_factory=dict)  # by physical id
+    engine_ports: tuple[int, ...] = ()  # TCP ports that other hosts reach the engine on
 
 
 class ReachStatus(str, Enum):

@@ -36,11 +36,12 @@ def plan_paths(
 
     ``ssh_addresses`` and ``ssh_ports``: by host name, as the inventory states them. Hosts in another subnet
     than most are tried, too: whether they are reached is what is asked. Hosts without Ascend NPUs, and those
-    whose NIC is not known, are left out.
+    whose NIC is not known, are left out. The ports that the inventory states for a host's engine are tried
+    beside HCCL's.
     """
     by_name = {host.host: host for host in cluster.hosts}
     choices = choose_nics(cluster, ssh_addresses, routed=True)
-    return plan_host_net(
+    plan = plan_host_net(
         [
             HostNic(
                 choice.host,
@@ -53,6 +54,13 @@ def plan_paths(
             if choice.chosen and is_sent(choice.interface) and not without_npus(by_name[choice.host])
         ],
         seed=seed,
+    )
+    engine_ports = {name: host.expectation.engine_ports for name, host in by_name.items()}
+    return HostNetPlan(
+        tuple(
+            replace(path, ports=tuple(dict.fromkeys((*path.ports, *engine_ports[path.target]))))
+            for path in plan.paths
+        )
     )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ascendctl.checks.across.cabling import with_swaps
 from ascendctl.checks.host_net import HostNet
 from ascendctl.checks.mesh import Measured
 from ascendctl.exchange import Manner, ask_all, reach_of
@@ -28,7 +29,7 @@ from ascendctl.probe.host_net import host_net_commands
 from ascendctl.probe.mesh import build_mesh_script
 from ascendctl.probe.script import new_nonce
 from ascendctl.results import Verdict
-from ascendctl.topology.fabric import Fabric, Plane, fabric_of
+from ascendctl.topology.fabric import Fabric, Plane, PortId, fabric_of
 from ascendctl.topology.host_net import SSH_PORT, HostNetPlan
 from ascendctl.topology.localise import Clues, localise
 from ascendctl.topology.mesh import (
@@ -167,10 +168,15 @@ def measured(mesh: Mesh, cluster: ClusterFacts, *, whole: bool = True) -> Measur
     fabric = fabric_of(cluster)
     met = pooled(observation for told in mesh.rounds for observation in observations(told.answers, fabric))
     groups = {host.host: host.expectation.group for host in cluster.hosts}
+    cabling = {
+        PortId(host.host, device): cable.switch
+        for host in cluster.hosts
+        for device, cable in host.expectation.cabling.items()
+    }
     verdicts: tuple[Verdict, ...] = ()
     failure = ""
     try:
-        verdicts = localise(fabric, met, Clues(groups))
+        verdicts = with_swaps(localise(fabric, met, Clues(groups, cabling)), cluster, fabric)
     except Exception as error:  # our own fault must cost the verdicts, not the run
         failure = f"{type(error).__name__}: {error}"
     return Measured(

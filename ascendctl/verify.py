@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ascendctl.assembly import host_facts
 from ascendctl.checks.engine import run_checks
-from ascendctl.checks.mesh import with_consequences_folded
+from ascendctl.checks.mesh import with_consequences_folded, with_warnings_lifted
 from ascendctl.checks.registry import CLUSTER_CHECKS, mesh_checks
 from ascendctl.checks.waivers import WaiverRule
 from ascendctl.counters import counters_of
@@ -205,7 +205,7 @@ def judge(
     return Run(
         started_at,
         duration_s,
-        with_consequences_folded(results, met),
+        with_consequences_folded(with_warnings_lifted(results, met), met),
         tuple(_note(host) for host in cluster.hosts),
         gathered.interrupted,
         verdicts=met.verdicts,
@@ -278,6 +278,8 @@ def expectation_of(host: Host) -> Expectation:
         group=host.group,
         tags=host.tags,
         thresholds=host.thresholds,
+        cabling=host.cabling,
+        engine_ports=host.engine_ports,
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
 
+from ascendctl.facts import Cable
 from ascendctl.inventory import (
     Endpoint,
     Host,
@@ -191,6 +192,50 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "threshold without a value": (
         "version: 1\nhosts:\n- name: a\n  thresholds:\n    link-flaps-max:\n",
         ["5: hosts[0].thresholds.link-flaps-max: has no value"],
+    ),
+    "an engine's port that is none": (
+        "version: 1\nhosts:\n- name: a\n  engine: {ports: [8000, 0]}\n",
+        ["4: hosts[0].engine.ports[1]: expected a number from 1 to 65535, found `0`"],
+    ),
+    "too many ports of an engine": (
+        f"version: 1\nhosts:\n- name: a\n  engine: {{ports: {list(range(8000, 8017))}}}\n",
+        ["4: hosts[0].engine.ports: expected a shorter list, found a list"],
+    ),
+    "cabling of no device": (
+        "version: 1\nhosts:\n- name: a\n  cabling:\n    one: leaf-1\n",
+        ["5: hosts[0].cabling.one: `one` is no number, and no range such as 0-7"],
+    ),
+    "cabling of a device that cannot be": (
+        "version: 1\ndefaults:\n  cabling: {0-64: leaf-1}\nhosts:\n- name: a\n",
+        ["3: defaults.cabling.0-64: a physical id is a number from 0 to 63"],
+    ),
+    "cabling of far too many devices": (
+        "version: 1\ndefaults:\n  cabling: {'0-9,1-99999999999': leaf-1}\nhosts:\n- name: a\n",
+        ["3: defaults.cabling.0-9,1-99999999999: stands for more than 100000 numbers"],
+    ),
+    "cabling with a pattern that does not fit": (
+        "version: 1\ngroups:\n  g:\n    cabling:\n      0-7: leaf-[1-6]\nhosts:\n- name: a\n",
+        ["5: groups.g.cabling.0-7: `leaf-[1-6]` stands for 6 names, for 8 devices", "one each"],
+    ),
+    "cabling with a word too many": (
+        "version: 1\nhosts:\n- name: a\n  cabling:\n    2: leaf 1 port\n",
+        ["5: hosts[0].cabling.2: `leaf 1 port` is no switch"],
+    ),
+    "cabling of a device twice": (
+        "version: 1\nhosts:\n- name: a\n  cabling:\n    0-3: leaf-1\n    2: leaf-2\n",
+        ["6: hosts[0].cabling.2: device 2 is already given under `0-3`"],
+    ),
+    "cabling without a value": (
+        "version: 1\nhosts:\n- name: a\n  cabling:\n    0-3:\n",
+        ["5: hosts[0].cabling.0-3: has no value", "null"],
+    ),
+    "cabling to a number": (
+        "version: 1\nhosts:\n- name: a\n  cabling:\n    0-3: 7\n",
+        ["5: hosts[0].cabling.0-3: expected text, found `7`", "quotes"],
+    ),
+    "cabling as a word": (
+        "version: 1\nhosts:\n- name: a\n  cabling: leaf-1\n",
+        ["4: hosts[0].cabling: expected a mapping, found `leaf-1`"],
     ),
     "thresholds as a number": (
         "version: 1\nhosts:\n- name: a\n  thresholds: 3\n",
@@ -769,6 +814,41 @@ def test_thresholds_are_merged_by_name_and_the_nearest_wins(tmp_path: Path) -> N
     assert len(set(hosts.values())) == 3  # hosts stay hashable
 
 
+def test_cabling_is_merged_by_device_and_the_nearest_wins(tmp_path: Path) -> None:
+    inventory = loaded(
+        tmp_path,
+        """
+        version: 1
+        defaults:
+          cabling: {0-3: "leaf-[1-4]"}
+        groups:
+          g:
+            cabling: {2: spare, 4-6/2: null, "5,7": "other 400GE1/0/[1-2]"}
+        hosts:
+          - name: plain
+          - name: grouped
+            group: g
+          - name: own
+            group: g
+            cabling:
+              1: null
+              7: leaf-9 400GE1/0/7:2
+          - name: none
+            cabling: null
+        """,
+    )
+    hosts = by_name(inventory)
+    base = {device: Cable(f"leaf-{device + 1}") for device in range(4)}
+    grouped = {**base, 2: Cable("spare"), 5: Cable("other", "400GE1/0/1"), 7: Cable("other", "400GE1/0/2")}
+    assert hosts["plain"].cabling == base
+    assert hosts["grouped"].cabling == grouped
+    own = {**grouped, 7: Cable("leaf-9", "400GE1/0/7:2")}
+    del own[1]
+    assert hosts["own"].cabling == own
+    assert hosts["none"].cabling == {}
+    assert len(set(hosts.values())) == 4  # hosts stay hashable
+
+
 def test_the_schema_has_every_threshold_with_its_default() -> None:
     found = dict(properties(schema()))
     for one in THRESHOLDS:
@@ -778,7 +858,7 @@ def test_the_schema_has_every_threshold_with_its_default() -> None:
 
 
 def test_sections_may_be_empty(tmp_path: Path) -> None:
-    text = "version: 1\ndefaults:\n  ssh:\n  engine:\n  thresholds:\ngroups:\n  g:\n"
+    text = "version: 1\ndefaults:\n  ssh:\n  engine:\n  cabling:\n  thresholds:\ngroups:\n  g:\n"
     text += "hosts:\n- name: a\n  group: g\n  tags:\nwaivers:\n"
     assert loaded(tmp_path, text).hosts[0].group == "g"
 

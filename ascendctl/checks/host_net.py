@@ -22,11 +22,12 @@ class HostNet(Cells, ClusterCheck):
     """Every host reaches its peers over the host network.
 
     What:
-        Over the NIC that `ascendctl env` picks, each host tried up to three peers, the next one and others
-        by chance, and was tried by as many: its route leads out of that NIC, pings come back, packets of the
+        Over the NIC that `ascendctl env` picks, each host tried up to three peers, the next one and others by
+        chance, and was tried by as many: its route leads out of that NIC, pings come back, packets of the
         largest size that both ends send pass whole, and TCP ports out of HCCL's range 60000 to 60031 can be
-        reached. A port that refuses has been reached, as nothing listens there before a job. Peers that
-        answer no ping, but on TCP, are a warning, as loss and packet size are not known then.
+        reached, and so those of the engine that the inventory states. A port that refuses has been reached,
+        as nothing listens there before a job. Peers that answer no ping, but on TCP, are a warning, as loss
+        and packet size are not known then.
     Why:
         HCCL's ranks, and the engines, meet over the host network before a device takes part. A firewall that
         leaves SSH open and shuts all other ports is not noticed until then.
@@ -68,7 +69,11 @@ class HostNet(Cells, ClusterCheck):
         choices = {choice.host: choice for choice in choose_nics(cluster, routed=True)}
         twins = _with_one_address(choices.values())
         ways = [way for way in ways_of(cluster) if way.source not in twins and way.target not in twins]
-        picture = Picture(ways, {name: one.interface for name, one in choices.items()})
+        picture = Picture(
+            ways,
+            {name: one.interface for name, one in choices.items()},
+            {host.host: host.expectation.engine_ports for host in hosts},
+        )
         split = self._split(picture)
         if split is not None:
             yield split

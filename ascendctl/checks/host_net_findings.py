@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ascendctl.facts import Reading, ReadingStatus
+from ascendctl.facts import PortAnswer, Reading, ReadingStatus
 from ascendctl.inventory.nodesets import fold
 from ascendctl.results import Status
 from ascendctl.topology.host_ways import Loss, Way, accused, losses, sides
+
+# A port that refuses has been reached: nothing listens there now.
+_REACHED = (PortAnswer.CONNECTED, PortAnswer.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,29 @@ class Finding:
 
 
 class Picture:
-    """All ways of the cluster, and what they accuse whom of. ``chosen``: the NIC of each host by name."""
+    """All ways of the cluster, and what they accuse whom of.
 
-    def __init__(self, ways: Sequence[Way], chosen: Mapping[str, str]) -> None:
+    ``chosen``: the NIC of each host by name; ``engine_ports``: the ports of each host's engine.
+    """
+
+    def __init__(
+        self, ways: Sequence[Way], chosen: Mapping[str, str], engine_ports: Mapping[str, Sequence[int]]
+    ) -> None:
         self.ways = ways
+        self._engine_ports = engine_ports
         self.by_source = _by_source(ways)
         self._chosen = chosen
         self.sides = sides(ways)
         self._side = {name: number for number, side in enumerate(self.sides) for name in side}
         self.findings: dict[str, Finding] = {}
-        for collect in (self._closed, self._filtered, self._vanishing, self._lossy, self._lesser):
+        for collect in (
+            self._closed,
+            self._filtered,
+            self._shut_engines,
+            self._vanishing,
+            self._lossy,
+            self._lesser,
+        ):
             for host, finding in collect():
                 self.findings.setdefault(host, finding)
 
@@ -73,6 +89,24 @@ class Picture:
         for host, those in _by_source(found.rest).items():
             peers = fold({way.target for way in those})
             yield host, _filtered_finding(those, f"HCCL's ports of {peers} are shut, for this host at least")
+
+    def _shut_engines(self) -> Iterable[tuple[str, Finding]]:
+        """Engine ports that nothing answers for, not even to refuse: the host that listens filters mostly."""
+        judged = [way for way in self.ways if way.ports_judged and self._engine_ports.get(way.target)]
+        shut = {id(way): self._shut_ports(way) for way in judged}
+        found = accused([way for way in judged if shut[id(way)]], judged, least_tries=1)
+        for host, ways in found.hosts.items():
+            message = "a firewall shuts ports of the engine between the host and its peers"
+            yield host, _shut_engine_finding(ways, shut, message)
+        for host, those in _by_source(found.rest).items():
+            peers = fold({way.target for way in those})
+            message = f"ports of the engine of {peers} are shut, for this host at least"
+            yield host, _shut_engine_finding(those, shut, message)
+
+    def _shut_ports(self, way: Way) -> tuple[int, ...]:
+        answers = way.path.ports.value.answers if way.path.ports.value else {}
+        ports = self._engine_ports.get(way.target, ())
+        return tuple(port for port in ports if port in answers and answers[port] not in _REACHED)
 
     def _vanishing(self) -> Iterable[tuple[str, Finding]]:
         judged = [way for way in self.ways if way.largest_judged]
@@ -153,6 +187,18 @@ def _filtered_finding(ways: Sequence[Way], message: str) -> Finding:
         "HCCL's ports refuse or accept",
         f"{_of_ways(ways)}: port {', '.join(map(str, ports))} {' or '.join(sorted(answers))},"
         " though the way is open",
+        evidence_of(ways[0], "ports"),
+    )
+
+
+def _shut_engine_finding(ways: Sequence[Way], shut: Mapping[int, Sequence[int]], message: str) -> Finding:
+    ports = sorted({port for way in ways for port in shut[id(way)]})
+    return Finding(
+        Status.FAIL,
+        message,
+        "host-net/engine-ports",
+        "the engine's ports refuse or accept",
+        f"{_of_ways(ways)}: port {', '.join(map(str, ports))} not answered, though the way is open",
         evidence_of(ways[0], "ports"),
     )
 

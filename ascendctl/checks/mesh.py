@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.ascend import Cells, DeviceCheck, Unlearned
 from ascendctl.checks.contract import ClusterCheck
 from ascendctl.facts import ClusterFacts, DeviceFacts, Generation, HostFacts, LinkStatus, ReadingStatus
@@ -21,6 +22,7 @@ from ascendctl.results import (
     CellKey,
     Component,
     ComponentKind,
+    Peer,
     Result,
     Status,
     Subject,
@@ -442,6 +444,10 @@ def _found_by_facts(
     verdict: Verdict, pairs: Sequence[CellKey], fabric: Fabric, found: Mapping[CellKey, Result]
 ) -> CellKey | None:
     """The failure of a check between hosts that is the same thing as a verdict of facts."""
+    for part in _in_either_order(_subject_of(verdict.component, fabric)):
+        own = found.get(CellKey(Cabling.id, part))
+        if own is not None and own.status is Status.FAIL and verdict.component.value != Plane.HCCS.value:
+            return own.key
     if verdict.component.kind not in _OF_FACTS:
         return None
     named = [_subject_of(one, fabric) for one in (verdict.component, *verdict.alternatives)]
@@ -457,19 +463,69 @@ def _found_by_facts(
     return None
 
 
+def _in_either_order(subject: Subject) -> tuple[Subject, ...]:
+    """The subject, and of a link the same from its other end."""
+    if subject.peer is None or subject.host is None or subject.device is None:
+        return (subject,)
+    ends = (subject.peer.host, subject.peer.device, Peer(subject.host, subject.device))
+    return subject, replace(subject, host=ends[0], device=ends[1], peer=ends[2])
+
+
 # Kinds of verdicts that need no ping → the checks that find the same in the facts.
 _OF_FACTS: Mapping[ComponentKind, tuple[str, ...]] = {
-    ComponentKind.ADDRESS: ("duplicate-address", "super-pods", "spod-info"),
+    ComponentKind.ADDRESS: ("duplicate-address", "address", "super-pods", "spod-info"),
     ComponentKind.SUPER_POD: ("super-pods",),
 }
 _MESH_CHECKS = frozenset(f"mesh-{plane.value}" for plane in Plane)
 
 
-def with_consequences_folded(results: Sequence[Result], measured: Measured) -> tuple[Result, ...]:
-    """The results with failed detect pings of ports in a part at fault explained by it.
+def with_warnings_lifted(results: Iterable[Result], measured: Measured) -> tuple[Result, ...]:
+    """The results with A3 dies of one NPU in one segment passed, where pings prove that both are reached.
 
-    A port's own detect ping (``net-health``) runs over the same way as the pings to other hosts; it is
-    judged before who is at fault is known.
+    That two such dies should lie in different segments (``address``) is advice of the vendor's; that pings
+    to and from both of them, all others of the NPU included, come back is a measurement.
+    """
+    return tuple(_lifted(cell, measured) for cell in results)
+
+
+def _lifted(cell: Result, measured: Measured) -> Result:
+    host, device = cell.subject.host, cell.subject.device
+    if cell.check != "address" or cell.status is not Status.WARN or host is None or device is None:
+        return cell
+    port = measured.fabric.by_id.get(PortId(host, device))
+    dies = [one for one in measured.fabric.hosts.get(host, ()) if port and one.npu == port.npu]
+    proof = [_reached(one.id, measured) for one in dies if port and one.roce_segment == port.roce_segment]
+    if len(proof) < 2 or not all(proof):
+        return cell
+    message = f"{cell.message}, which pings show to work: {'; '.join(proof)}"
+    return replace(cell, status=Status.PASS, message=message, consequence="", remedy="")
+
+
+def _reached(port: PortId, measured: Measured) -> str:
+    """What the pings of a port prove, in words; empty where they do not prove that both ways work."""
+    met = [one for one in measured.of_port.get((Plane.ROCE, port), ()) if one.sent]
+    pings = [one for one in met if one.received or not _lost_elsewhere(one, port, measured)]
+    if not pings or not all(one.received for one in pings):
+        return ""
+    sent_by = [one for one in pings if one.ping.source == port]
+    if not sent_by or len(sent_by) == len(pings):
+        return ""
+    sent, lost = _packets(pings)
+    counts = f"{len(sent_by)} pings from and {len(pings) - len(sent_by)} to it"
+    return f"device {port.device}: {counts}, {lost} of {sent} packets lost"
+
+
+def _lost_elsewhere(observation: Observation, port: PortId, measured: Measured) -> bool:
+    """Whether a part at fault explains a ping that does not hold this port, such as the other end's host."""
+    verdict = measured.explained_by.get(pair_cell(observation.ping))
+    return verdict is not None and verdict.component.host not in (None, port.host)
+
+
+def with_consequences_folded(results: Sequence[Result], measured: Measured) -> tuple[Result, ...]:
+    """The results with what follows from a part at fault explained by it, as far as it was judged before.
+
+    A port's own detect ping (``net-health``) runs over the same way as the pings to other hosts; a swap of
+    cables that was merely observed (``cabling``) is a fault where they fail.
     """
     verdicts = [v for v in measured.verdicts if any(key.check == MeshRoce.id for key in v.explains)]
     if not verdicts:
@@ -478,14 +534,19 @@ def with_consequences_folded(results: Sequence[Result], measured: Measured) -> t
     return tuple(_folded(cell, parts, measured.fabric, found) for cell in results)
 
 
+_JUDGED_BEFORE = (("net-health", Status.FAIL), (Cabling.id, Status.WARN))
+
+
 def _folded(cell: Result, parts: _Parts, fabric: Fabric, found: Mapping[CellKey, Result]) -> Result:
     host, device = cell.subject.host, cell.subject.device
-    if cell.check != "net-health" or cell.status is not Status.FAIL or host is None or device is None:
+    if (cell.check, cell.status) not in _JUDGED_BEFORE or host is None or device is None:
         return cell
     port = fabric.by_id.get(PortId(host, device))
     verdict = parts.holding(port) if port else None
     root = found.get(verdict_cell(verdict, fabric, found) or cell.key) if verdict else None
-    if root is None or root.status is not Status.FAIL or root.check != Mesh.id:
+    if root is None or root.status is not Status.FAIL or root.check not in (Mesh.id, Cabling.id):
+        return cell
+    if cell.check == Cabling.id and cell.subject not in _in_either_order(root.subject):
         return cell
     message = f"explained by {root.check}: {root.message}"
     return replace(cell, status=Status.SKIPPED, message=message, caused_by=root.key, root_fails=True)

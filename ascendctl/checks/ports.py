@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from ascendctl.checks.ascend import DeviceCheck, RocePortCheck
+from ascendctl.checks.rails import needs_a_way_out
 from ascendctl.facts import (
     AddressFacts,
     ClusterFacts,
@@ -25,7 +26,6 @@ from ascendctl.topology.addresses import (
     prefix_length,
     reserved_range,
     segment,
-    some_other_host_outside,
     unicast,
 )
 from ascendctl.topology.majority import vote
@@ -84,12 +84,13 @@ class Address(RocePortCheck):
     """The RoCE address of each port is there and fits the plan.
 
     What:
-        Where RoCE is expected, the port has an IPv4 unicast address with a contiguous netmask; it is
-        no network or broadcast address, outside the ranges that the driver keeps for virtual NICs, and used
-        once on the host. Link-local addresses (169.254.x.x) are none; a netmask of 255.255.255.255 without
-        a gateway leads nowhere. All ports of a host have the same netmask. A2: all ports of a server (of a
-        module of 8) lie in one segment. A3: the two dies of one NPU should lie in different segments. The
-        odd one out is judged against the host's majority; a tie accuses both sides.
+        Where RoCE is expected, the port has an IPv4 unicast address with a contiguous netmask; it is no
+        network or broadcast address, outside the ranges that the driver keeps for virtual NICs, and used once
+        on the host. Link-local addresses (169.254.x.x) are none; a netmask of 255.255.255.255 without a
+        gateway leads nowhere. All ports of a host have the same netmask. A2: all ports of a server (of a
+        module of 8) lie in one segment. A3: the two dies of one NPU should lie in different segments, which
+        is a warning until pings to and from both of them come back (`mesh-roce`). The odd one out is judged
+        against the host's majority; a tie accuses both sides.
     Why:
         The vendor's address plan differs between A2 and A3, and a wrong address works for one job and
         breaks for the next.
@@ -238,7 +239,8 @@ class Gateway(RocePortCheck):
     What:
         A gateway that is set is an address of the port's own segment, other than its own and than the
         segment's network and broadcast address. None set is a warning only if a port of another host lies
-        in another segment.
+        in another segment, and not by mistake: a port out of place by the other ports of its host
+        (`address`) or of its rail (`segments`) is at fault itself.
     Why:
         Ranks in other segments are reached through it; a gateway outside the segment is never used.
     Consequence:
@@ -300,7 +302,7 @@ class Gateway(RocePortCheck):
         host: HostFacts,
         cluster: ClusterFacts,
     ) -> Result:
-        if not some_other_host_outside(network, host.host, cluster):
+        if not needs_a_way_out(network, host.host, cluster):
             return self.passed(subject, "no gateway is set, none is needed")
         return self.found(
             Status.WARN,

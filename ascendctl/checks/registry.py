@@ -6,6 +6,7 @@ The order is that of reports, and a check stands after the ones it names in ``af
 from __future__ import annotations
 
 from ascendctl.checks.across.addresses import DuplicateAddress, GatewaysEqual, Segments
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.host_side import Clock, Hostnames
 from ascendctl.checks.across.settings import MtuEqual, TlsSwitch
 from ascendctl.checks.across.super_pods import SuperPods
@@ -68,6 +69,7 @@ CLUSTER_CHECKS: tuple[ClusterCheck, ...] = (
     GatewaysEqual(),
     DuplicateAddress(),
     SuperPods(),
+    Cabling(),
 )
 
 

@@ -143,7 +143,8 @@ def _host_entry(host: Host) -> dict[str, Any]:
         "nic": host.nic,
         "tags": sorted(host.tags),
         "thresholds": dict(sorted(host.thresholds.items())),
-        "engine": {"exec": list(host.engine_exec)},
+        "cabling": {str(device): str(cable) for device, cable in sorted(host.cabling.items())},
+        "engine": {"exec": list(host.engine_exec), "ports": list(host.engine_ports)},
     }
 
 
@@ -203,7 +204,9 @@ def _host_row(host: Host) -> dict[str, str]:
         "expected": _expected(host),
         "tags": " ".join(sorted(host.tags)),
         "thresholds": _thresholds(host),
+        "cabling": _count(len(host.cabling), "device") if host.cabling else "",
         "engine": " ".join(host.engine_exec),
+        "engine ports": " ".join(map(str, host.engine_ports)),
     }
 
 

@@ -145,6 +145,7 @@ _READ_AS = {
     _NULL: "no value",
 }
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_KEYED_BY_NUMBER = ("cabling",)
 _PLACEHOLDER = re.compile(r"<[^<>\s][^<>\n]*>")
 _SECRET_WORD = re.compile(r"pass|secret|token|credential", re.IGNORECASE)
 # Directional controls let a terminal show other text than the file holds.
@@ -212,6 +213,8 @@ class _Reader:
             self._problem(key, path, "a key must be a word, not a list or a mapping")
             return None
         here = (*path, key.value)
+        if key.tag == _INT and path and path[-1] in _KEYED_BY_NUMBER and _PLAIN_INT.fullmatch(key.value):
+            return str(key.value)
         if key.tag != _STR:
             kind = _READ_AS.get(key.tag, "something else")
             self._problem(

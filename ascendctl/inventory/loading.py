@@ -5,6 +5,7 @@ A file with problems is still followed as far as it makes sense, so that one run
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ipaddress
 import stat
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from ascendctl.facts import Cable
 from ascendctl.inventory import document as yaml_document
 from ascendctl.inventory import shape
 from ascendctl.inventory.document import Document, Problem, describe, is_secret, plain_word, printable
@@ -117,6 +119,7 @@ class _Assembly:
             return Inventory(self._path, ())
         self._flag_empty_values()
         self._flag_shape(data)
+        self._flag_cabling(data)
         defaults = self._block(SettingsBlock, data, ("defaults",))
         groups = self._groups(data)
         self._list_hosts(data, groups)
@@ -167,6 +170,31 @@ class _Assembly:
             self._note(path, f"expected {_one_of(choices)}, found {describe(node)}{near}")
         else:
             self._note(path, f"expected {_expected(kind, path)}, found {self._found(kind, path)}")
+
+    def _flag_cabling(self, data: Mapping[str, Any]) -> None:
+        """What no shape tells of ``cabling``: ids that are none, patterns that do not fit, an id twice."""
+        groups, hosts = data.get("groups"), data.get("hosts")
+        blocks: list[tuple[tuple[str | int, ...], Any]] = [(("defaults",), data.get("defaults"))]
+        blocks += [(("groups", name), groups[name]) for name in groups] if isinstance(groups, dict) else []
+        entries = hosts if isinstance(hosts, list) else []
+        blocks += [(("hosts", number), entry) for number, entry in enumerate(entries)]
+        for path, block in blocks:
+            stated = block.get("cabling") if isinstance(block, dict) else None
+            given: dict[int, str] = {}
+            for devices, text in stated.items() if isinstance(stated, dict) else ():
+                where = (*path, "cabling", devices)
+                if not isinstance(text, (str, type(None))):
+                    continue  # of another type, which has been noted
+                try:
+                    found = shape.cables(devices, text)
+                except ValueError as error:
+                    self._note(where, printable(str(error), 300))
+                    continue
+                for device in found:
+                    if device in given:
+                        self._note(where, f"device {device} is already given under `{given[device]}`")
+                        break
+                    given[device] = devices
 
     def _choices(self, path: tuple[str | int, ...], context: Mapping[str, Any]) -> list[str]:
         words = [word.strip("'\" ") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
@@ -286,6 +314,7 @@ class _Assembly:
 
     def _host(self, listed: _Listed) -> Host:
         merged = listed.settings
+        engine = merged.get("engine") or {}
         npus = merged.get("npus")
         return Host(
             name=listed.name,
@@ -301,7 +330,11 @@ class _Assembly:
             thresholds={
                 name: value for name, value in (merged.get("thresholds") or {}).items() if value is not None
             },
-            engine_exec=tuple((merged.get("engine") or {}).get("exec") or ()),
+            cabling={
+                device: cable for device, cable in (merged.get("cabling") or {}).items() if cable is not None
+            },
+            engine_exec=tuple(engine.get("exec") or ()),
+            engine_ports=tuple(dict.fromkeys(engine.get("ports") or ())),
         )
 
     def _endpoint(self, listed: _Listed, chain: tuple[str, ...]) -> Endpoint:
@@ -485,14 +518,25 @@ def _given(block: SettingsBlock | None) -> dict[str, Any]:
     if block is None:
         return {}
     given = block.model_dump(exclude_unset=True)
+    if given.get("cabling"):
+        given["cabling"] = _cables(given["cabling"])
     return {key: given[key] for key in given if key in SettingsBlock.model_fields}
 
 
-_MERGED_BY_KEY = ("ssh", "thresholds")
+def _cables(stated: Mapping[str, str | None]) -> dict[int, Cable | None]:
+    """By physical id; entries that are wrong, which have been noted, are left out."""
+    found: dict[int, Cable | None] = {}
+    for devices, text in stated.items():
+        with contextlib.suppress(ValueError):
+            found.update(shape.cables(devices, text))
+    return found
+
+
+_MERGED_BY_KEY = ("ssh", "thresholds", "cabling")
 
 
 def _merge(*levels: Mapping[str, Any]) -> dict[str, Any]:
-    """Later levels win key by key; ssh and thresholds are merged key by key too, and tags add up."""
+    """Later levels win key by key; some are merged key by key too, and tags add up."""
     merged: dict[str, Any] = {}
     for level in levels:
         for key, value in level.items():
@@ -574,6 +618,7 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "too_short": "a list that is not empty",
+    "too_long": "a shorter list",
 }
 
 
@@ -586,6 +631,8 @@ def _expected(kind: str, path: tuple[str | int, ...]) -> str:
     if kind in ("greater_than_equal", "less_than_equal"):
         if len(path) > 1 and path[-2] == "thresholds":
             return shape.threshold_range(str(path[-1]))
+        if len(path) > 1 and path[-2] == "ports":
+            return _RANGES["port"]
         return _RANGES.get(str(path[-1]), "another number")
     return _EXPECTED.get(kind, "something else")
 
@@ -598,7 +645,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-_SECTIONS = ("defaults", "groups", "waivers", "ssh", "thresholds", "engine", "tags")
+_SECTIONS = ("defaults", "groups", "waivers", "ssh", "thresholds", "cabling", "engine", "tags")
 
 
 def _may_be_empty(path: tuple[str | int, ...]) -> bool:

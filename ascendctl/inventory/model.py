@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from ascendctl.facts import Cable
+
 
 class Privilege(str, Enum):
     """How commands that need root get it: logged in as root, or ``sudo -n`` for those commands."""
@@ -72,7 +74,9 @@ class Host:
     nic: str | None = None
     tags: frozenset[str] = field(default_factory=frozenset)
     thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)  # overrides by name
+    cabling: Mapping[int, Cable] = field(default_factory=dict, hash=False)  # by physical id
     engine_exec: tuple[str, ...] = ()  # prefix that enters the engine's environment, e.g. docker exec NAME
+    engine_ports: tuple[int, ...] = ()  # TCP ports that other hosts reach the engine on
 
 
 @dataclass(frozen=True)

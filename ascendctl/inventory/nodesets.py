@@ -43,6 +43,18 @@ def expand(pattern: str) -> list[str]:
     return [name for part in parts for name in _expand_part(part)]
 
 
+def numbers(ranges: str) -> list[int]:
+    """The numbers that ``0-7`` or ``0,2,4-6`` stand for, rising; raises ValueError with the reason."""
+    from ClusterShell.RangeSet import RangeSet, RangeSetException
+
+    if sum(map(_range_size, ranges.split(","))) > MOST_NAMES:
+        raise ValueError(f"stands for more than {MOST_NAMES} numbers")
+    try:
+        return sorted({int(number) for number in RangeSet(ranges)})
+    except (RangeSetException, ValueError):
+        raise ValueError(f"`{ranges}` is no number, and no range such as 0-7 or 0,2,4") from None
+
+
 def select(
     inventory: Inventory,
     hosts: str | None = None,

@@ -24,7 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from ascendctl.inventory.nodesets import HOST_NAME
+from ascendctl.facts import Cable
+from ascendctl.inventory.nodesets import HOST_NAME, expand, numbers
 from ascendctl.knowledge.thresholds import BY_NAME, THRESHOLDS, Threshold, default_text, number
 
 PASSWORD_SOURCES = (
@@ -68,6 +69,38 @@ def _ip_address(text: str) -> None:
         raise ValueError("is no IP address") from None
     if percent and not HOST_NAME.fullmatch(scope):
         raise ValueError("has no interface name after `%`")
+
+
+MOST_ENGINE_PORTS = 16
+"""All of them are tried at once, on every way between two hosts."""
+
+MOST_DEVICES = 64
+"""Physical ids lie below this number."""
+
+
+def cables(devices: str, text: str | None) -> dict[int, Cable | None]:
+    """One entry of ``cabling``: each physical id and its place, None where none is to be stated.
+
+    Raises ValueError with the reason.
+    """
+    ids = numbers(devices)
+    if ids[-1] >= MOST_DEVICES:
+        raise ValueError(f"a physical id is a number from 0 to {MOST_DEVICES - 1}")
+    if text is None:
+        return dict.fromkeys(ids)
+    words = text.split()
+    if not 1 <= len(words) <= 2:
+        raise ValueError(f"`{text}` is no switch, or a switch and its port with a blank between them")
+    columns = [_one_for_each(word, len(ids)) for word in words]
+    return {device: Cable(*names) for device, names in zip(ids, zip(*columns, strict=True), strict=True)}
+
+
+def _one_for_each(pattern: str, count: int) -> list[str]:
+    names = expand(pattern)
+    if len(names) not in (1, count):
+        devices = f"{count} device{'s' if count > 1 else ''}"
+        raise ValueError(f"`{pattern}` stands for {len(names)} names, for {devices}; write one, or one each")
+    return names * (count if len(names) == 1 else 1)
 
 
 _USER_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -278,6 +311,14 @@ class EngineBlock(Block):
             "Default: empty, the engine runs on the host itself."
         ),
     )
+    ports: list[Port] | None = Field(
+        None,
+        max_length=MOST_ENGINE_PORTS,
+        description=(
+            "TCP ports on which other hosts reach the engine, such as [8000, 20001]; `verify` tries them "
+            "between hosts. Default: none."
+        ),
+    )
 
 
 def threshold_range(name: str) -> str:
@@ -348,6 +389,15 @@ class SettingsBlock(Block):
     )
     tags: list[Annotated[str, AfterValidator(_tag), _text(_TAG_WORD)]] | None = Field(
         None, description="Words to select hosts by; those of defaults, group and host add up."
+    )
+    cabling: dict[str, str | None] | None = Field(
+        None,
+        description=(
+            "Where the RoCE ports are meant to be plugged in: physical ids such as 3 or 0-7, and the leaf "
+            "switch, as LLDP names it, with the switch's port behind a blank where that matters. A pattern "
+            "such as leaf-[1-8] gives each id its own. Merged device by device; `null` states none. "
+            "Default: not stated, so that cabling is only observed."
+        ),
     )
     thresholds: ThresholdsBlock | None = Field(
         None,

@@ -582,6 +582,12 @@ _HOST_NET = {
         "Check the switches, VLANs and routers between the parts, and the netmasks on both sides.",
     ),
     "host-net/filtered": Advice(_NO_ROOT_INFO, _FIREWALL),
+    "host-net/engine-ports": Advice(
+        "Engines do not reach each other on these ports: requests and transfers between them fail or wait "
+        "for a time-out.",
+        "See `firewall-cmd --list-all`, `nft list ruleset` or `iptables -L -n` on the host, and open these "
+        "ports between the hosts of the cluster; or correct `engine: {ports: …}` in the inventory.",
+    ),
     "host-net/path-mtu": Advice(
         "Connections open, and then hang with the first large message: EI0015, or an engine that never gets "
         "ready.",
@@ -628,6 +634,10 @@ _SET_TLS = (
 )
 _ONE_SERVER_TWICE = "If two entries of the inventory are one server, remove one."
 
+_OUT_OF_RAIL = (
+    "The port is out of its rail: its traffic takes another way than planned, through the spine for example, "
+    "and whoever works on a switch port hits another device than the one written down."
+)
 _ACROSS = {
     "tls-switch/refused": Advice("HCCL refuses to connect these devices: EI0016.", _SET_TLS),
     "tls-switch/time-out": Advice(
@@ -725,6 +735,17 @@ _ACROSS = {
     "duplicate-address/nic": Advice(
         "Ranks reach the wrong host while they negotiate: EI0015.",
         f"Give every host an address of its own. {_ONE_SERVER_TWICE}",
+    ),
+    "cabling/swapped": Advice(
+        _OUT_OF_RAIL, "Exchange the two cables, or correct `cabling:` in the inventory."
+    ),
+    "cabling/elsewhere": Advice(
+        _OUT_OF_RAIL, "Plug the cable where it belongs, or correct `cabling:` in the inventory."
+    ),
+    "cabling/observed": Advice(
+        _OUT_OF_RAIL,
+        "Compare with the cabling plan. State it in the inventory (`cabling:`) to have it judged, or waive "
+        "this check where the cables are meant to be so.",
     ),
     "super-pods/server-index": Advice(
         _SAME_SUPER_POD,

@@ -15,18 +15,19 @@ from ascendctl.parsers.grammar import MAX_PHY_ID, ipv4, netmask, unsigned
 from ascendctl.parsers.reader import Reader
 from ascendctl.parsers.text import BLANKS, Line, NoData, Output, nonblank, unparsed
 
-_KEYS = ("address", "netmask", "gateway", "netdetect")
+_KEYS = ("address", "netmask", "gateway", "netdetect", "mtu")
+_MTU_LIMIT_BYTES = 65535
 _ENTRY = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9_-]*)[ \t]*=[ \t]*(?P<value>.*)")
 _DEVICE_KEY = re.compile(rf"(?P<name>{'|'.join(_KEYS)})_(?P<device>[0-9]+)")
 _LINE_LIMIT_CHARACTERS = 384
 
 
 def read_hccn_conf(asked: Asked, output: Output) -> HccnConfFacts:
-    """Address, netmask, gateway and detect address of each device, where set.
+    """Address, netmask, gateway, detect address and MTU of each device, where set.
 
     Raises:
         NoData: no device is configured.
-        Unparsed: a malformed line or address, or two different values for one key.
+        Unparsed: a malformed line, address or MTU, or two different values for one key.
     """
     devices: dict[str, dict[str, str]] = {}
     for line in nonblank(output.stdout):
@@ -41,12 +42,20 @@ def read_hccn_conf(asked: Asked, output: Output) -> HccnConfFacts:
             _set(devices.setdefault(device, {}), key["name"], entry["value"], line)
     if not devices:
         raise NoData("the file configures no device")
-    return HccnConfFacts({device: HccnConfDevice(**values) for device, values in devices.items()})
+    return HccnConfFacts({device: _device(values) for device, values in devices.items()})
+
+
+def _device(values: dict[str, str]) -> HccnConfDevice:
+    mtu = values.pop("mtu", None)
+    return HccnConfDevice(**values, mtu_bytes=None if mtu is None else int(mtu))
 
 
 def _set(values: dict[str, str], name: str, value: str, line: Line) -> None:
     value = value.strip(BLANKS)
-    value = netmask(value, line) if name == "netmask" else ipv4(value, line)
+    if name == "mtu":
+        value = str(unsigned(value, line, "an MTU in bytes", _MTU_LIMIT_BYTES))
+    else:
+        value = netmask(value, line) if name == "netmask" else ipv4(value, line)
     if values.setdefault(name, value) != value:
         raise unparsed(line, f"{name} of this device was {values[name]} further up")
 

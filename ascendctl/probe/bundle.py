@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ascendctl import __version__
-from ascendctl.facts import Accelerator, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
+from ascendctl.facts import Accelerator, Cable, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
 from ascendctl.inventory import Waiver
 from ascendctl.probe.capture import HostCapture, decode
 
@@ -305,6 +305,11 @@ def _host_to_json(record: HostRecord) -> dict[str, Any]:
             "group": expected.group,
             "tags": sorted(expected.tags),
             "thresholds": dict(sorted(expected.thresholds.items())),
+            "cabling": [
+                {"device": device, "switch": cable.switch, "switch_port": cable.port}
+                for device, cable in sorted(expected.cabling.items())
+            ],
+            "engine_ports": list(expected.engine_ports),
         },
         "reach": _reach_to_json(record.reach),
         "sent_at": record.sent_at,
@@ -361,6 +366,11 @@ def _host_from_json(entry: dict[str, Any], directory: Path, finished: bool) -> H
             thresholds={
                 str(name): float(limit) for name, limit in dict(expected.get("thresholds", {})).items()
             },
+            cabling={
+                int(cable["device"]): Cable(str(cable["switch"]), str(cable["switch_port"]))
+                for cable in expected.get("cabling", ())  # none in recordings of before it could be stated
+            },
+            engine_ports=tuple(map(int, expected.get("engine_ports", ()))),
         ),
         reach=reached,
         capture=capture,

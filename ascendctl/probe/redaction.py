@@ -65,6 +65,9 @@ class Survey:
     def learn_index(self, index: Mapping[str, Any]) -> None:
         """``recording.json``: jump hosts, and what the details of reaching say."""
         for entry in index.get("hosts", ()):
+            for cable in (entry.get("expectation") or {}).get("cabling", ()):
+                if not _MAC.fullmatch(str(cable["switch"])):
+                    self.learn_name(str(cable["switch"]), Kind.SWITCH)
             reach = entry.get("reach") or {}
             if reach.get("via"):
                 self.learn_name(str(reach["via"]), Kind.HOST)
@@ -287,6 +290,10 @@ class Redactor:
             return self._interface(value)
         if key == "via":
             return self.name(value)
+        if key == "switch":
+            return self._text(value) if _MAC.fullmatch(value) else self.name(value, Kind.SWITCH)
+        if key == "switch_port":
+            return self._lldp_id(value)
         if key == "reason":
             return REDACTED
         return self._detail(value)

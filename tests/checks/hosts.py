@@ -52,6 +52,7 @@ FAILED = bad(f.ReadingStatus.FAILED, reason="it says: no")
 UNPARSED = bad(f.ReadingStatus.UNPARSED, reason="line 3 is cut off")
 BUSY = bad(f.ReadingStatus.BUSY)
 TIMED_OUT = bad(f.ReadingStatus.TIMED_OUT, reason="had to be killed after 10 s")
+NOT_ASKED = bad(f.ReadingStatus.NOT_ASKED)
 NOT_RECEIVED = bad(f.ReadingStatus.NOT_RECEIVED)
 TOOL_MISSING = bad(f.ReadingStatus.TOOL_MISSING)
 
@@ -155,13 +156,13 @@ def address(phy: int, text: str, netmask: str = "255.255.0.0") -> Change:
     return device(phy, ip=ok(f.AddressFacts(text, netmask)))
 
 
-def keep(phy: int, **values: str | None) -> Change:
+def keep(phy: int, **values: str | int | None) -> Change:
     """Change what /etc/hccn.conf says of one device."""
 
     def change(host: f.HostFacts) -> f.HostFacts:
         assert host.hccn_conf.value
         devices = dict(host.hccn_conf.value.devices)
-        devices[str(phy)] = replace(devices[str(phy)], **values)
+        devices[str(phy)] = replace(devices[str(phy)], **values)  # type: ignore[arg-type]
         return replace(host, hccn_conf=ok(f.HccnConfFacts(devices)))
 
     return change

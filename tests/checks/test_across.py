@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ascendctl import facts as f
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.peers import AcrossCheck
 from ascendctl.checks.registry import CLUSTER_CHECKS
 from ascendctl.checks.waivers import WaiverRule
@@ -21,6 +22,7 @@ from tests.checks.hosts import (
     DENIED,
     FAILED,
     NO_DATA,
+    NOT_ASKED,
     NOT_RECEIVED,
     TIMED_OUT,
     TODAY,
@@ -37,6 +39,7 @@ from tests.checks.hosts import (
     every,
     expect,
     judge,
+    keep,
     made,
     nic_address,
     not_called,
@@ -47,7 +50,8 @@ from tests.checks.hosts import (
 
 PASS, WARN, FAIL = Status.PASS, Status.WARN, Status.FAIL
 UNKNOWN, SKIPPED, NA = Status.UNKNOWN, Status.SKIPPED, Status.NOT_APPLICABLE
-CHECKS = [check for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck)]
+# Cabling compares hosts with the inventory: see test_cabling.
+CHECKS = [one for one in CLUSTER_CHECKS if isinstance(one, AcrossCheck) and not isinstance(one, Cabling)]
 IDS = [check.id for check in CHECKS]
 Where = tuple[str, int, int | None]  # check, host (its number), physical id
 
@@ -471,7 +475,45 @@ ROWS = [
             ("segments", 2, 3): (SKIPPED, "explained by gateway"),
         },
     ),
+    # --- gateway, as far as other hosts matter ---
+    row(
+        "no-gateway-and-one-port-astray",
+        changed(UNROUTED, 2, address(3, "10.9.2.23")),
+        {
+            ("segments", 2, 3): (SKIPPED, "explained by address"),
+            ("gateways-equal", 1, None): (NA, "is not there to be compared"),
+        },
+    ),
+    row(
+        "no-gateway-and-one-host-astray",
+        changed(UNROUTED, 2, *in_segment(9)),
+        {("segments", 2, None): (FAIL, "no way leads from the port")},
+    ),
     # --- duplicate-address ---
+    row(
+        "address-of-another-host's-segment",
+        changed(ROUTED, 2, address(3, "10.10.3.24")),
+        {
+            ("duplicate-address", 2, 3): (SKIPPED, "explained by address"),
+            ("duplicate-address", 3, 4): (SKIPPED, "explained by address of device 3"),
+            ("segments", 2, 3): (SKIPPED, "explained by address"),
+            ("gateways-equal", 2, 3): (SKIPPED, "explained by address"),
+        },
+    ),
+    row(
+        "address-of-two-good-ports-and-one-astray",
+        [
+            *changed(ROUTED, 2, address(3, "10.10.3.24")),
+            made(a2("node05", number=3), *in_segment(10), every(gateway=gateway("10.10.0.1"))),
+        ],
+        {
+            ("duplicate-address", 3, None): (FAIL, "on devices 0-7"),
+            ("duplicate-address", 5, None): (FAIL, "on devices 0-7"),
+            ("duplicate-address", 2, 3): (SKIPPED, "explained by address"),
+            ("segments", 2, 3): (SKIPPED, "explained by address"),
+            ("gateways-equal", 2, 3): (SKIPPED, "explained by address"),
+        },
+    ),
     row(
         "port-address-twice",
         changed(a2s(3), 2, address(3, "10.8.3.21")),
@@ -799,3 +841,85 @@ def test_every_host_has_a_cell_of_every_check() -> None:
 )
 def test_a_clean_cluster_has_no_finding(hosts: list[f.HostFacts]) -> None:
     assert {cell.status for cell in across(hosts).values()} <= {PASS, NA}
+
+
+def gateways(hosts: list[f.HostFacts]) -> set[tuple[str, int]]:
+    """The ports that are warned of for want of a gateway."""
+    cells = judge(*hosts)
+    return {
+        (cell.subject.host or "", cell.subject.device or 0)
+        for cell in cells.values()
+        if cell.check == "gateway" and cell.status is WARN and "no gateway is set" in cell.message
+    }
+
+
+def test_a_port_out_of_place_is_no_reason_for_the_others_to_have_a_gateway() -> None:
+    """One by its host's other ports, one by its netmask, a whole host by the rails."""
+    everywhere = {(host.host, phy) for host in UNROUTED for phy in range(8)}
+    assert gateways(UNROUTED) == set()
+    assert gateways(changed(UNROUTED, 2, address(3, "10.9.2.23"))) == set()
+    assert gateways(changed(UNROUTED[:2], 2, address(3, "10.9.2.23"))) == set()
+    assert gateways(changed(UNROUTED, 2, address(3, "10.8.2.23", "255.255.255.0"))) == set()
+    assert gateways(changed(UNROUTED, 2, *in_segment(9))) == {("node02", phy) for phy in range(8)}
+    # Where neither side is the odd one, or groups are planned apart, each lacks the way to the other.
+    assert gateways(changed(UNROUTED[:2], 2, *in_segment(9))) == {
+        one for one in everywhere if one[0] != "node03"
+    }
+    assert gateways(changed(UNROUTED, 2, *in_segment(9), expect(group="other"))) == everywhere
+
+
+def test_a_port_without_a_gateway_among_others_that_are_routed_lacks_the_way() -> None:
+    assert gateways(ROUTED) == set()
+    assert gateways(changed(ROUTED, 2, device(3, gateway=NO_DATA))) == {("node02", 3)}
+
+
+def test_the_dies_of_a3_in_two_planes_are_no_reason_against_each_other_by_their_host() -> None:
+    """Each plane is a segment that others are in by plan."""
+    hosts = [made(host, every(gateway=NO_DATA)) for host in a3s(2)]
+    assert len(gateways(hosts)) == 32
+
+
+# --- the MTU, where the live one was not asked ----------------------------------------------------
+
+
+def kept_mtu(size: int | None) -> Change:
+    """What the standard profile knows of the MTUs of an A2 host: what /etc/hccn.conf sets."""
+
+    def change(host: f.HostFacts) -> f.HostFacts:
+        return made(host, every(mtu=NOT_ASKED), *(keep(phy, mtu_bytes=size) for phy in range(8)))
+
+    return change
+
+
+def mtus(*hosts: f.HostFacts) -> dict[CellKey, Result]:
+    cells = judge(*hosts)
+    return {key: cell for key, cell in cells.items() if key.check == "mtu-equal"}
+
+
+def test_the_standard_profile_compares_the_mtu_that_the_file_sets() -> None:
+    hosts = [made(host, kept_mtu(4200)) for host in a2s(3)]
+    assert {cell.status for cell in mtus(*hosts).values()} == {PASS}
+    cells = mtus(*changed(hosts, 2, keep(5, mtu_bytes=1500)))
+    cell = cells[at("mtu-equal", hosts[1], 5)]
+    assert (cell.status, cell.expected) == (FAIL, "4200 bytes")
+    assert cell.actual == "1500 bytes in /etc/hccn.conf"
+    assert [one.status for one in cells.values()].count(FAIL) == 1
+
+
+def test_a_file_that_sets_no_mtu_says_nothing_and_one_that_is_unread_is_not_green() -> None:
+    hosts = [made(host, kept_mtu(None)) for host in a2s(3)]
+    assert {cell.status for cell in mtus(*hosts).values()} == {NA}
+    assert {cell.status for cell in mtus(*changed(hosts, 2, set_host(hccn_conf=NO_DATA))).values()} == {NA}
+    hosts = [made(host, kept_mtu(4200)) for host in a2s(3)]
+    cells = mtus(*changed(hosts, 2, set_host(hccn_conf=UNPARSED)))
+    unread = cells[at("mtu-equal", "node02")]
+    assert unread.status is SKIPPED and not unread.evaluated
+    assert unread.caused_by == at("hccn-conf", "node02")
+
+
+def test_a_live_mtu_outranks_the_file() -> None:
+    hosts = [made(host, *(keep(phy, mtu_bytes=1500) for phy in range(8))) for host in a2s(2)]
+    hosts.append(made(a2("node03", number=3), kept_mtu(4200)))
+    assert {cell.status for cell in across(hosts).values() if cell.check == "mtu-equal"} == {PASS}
+    hung = changed(hosts, 1, every(mtu=TIMED_OUT))
+    assert across(hung)[at("mtu-equal", "node01")].status is SKIPPED

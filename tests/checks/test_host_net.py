@@ -12,6 +12,7 @@ from ascendctl import facts as f
 from ascendctl.checks.across.addresses import DuplicateAddress
 from ascendctl.checks.host_net import HostNet
 from ascendctl.checks.registry import HOST_CHECKS
+from ascendctl.host_paths import plan_paths
 from ascendctl.results import CellKey, Result, Status, Subject, SubjectKind
 from ascendctl.topology.host_net import HCCL_PORTS, HostNic, plan_host_net
 from tests.checks.hosts import TOOL_MISSING, a2, at, judge, made, ok, set_host, unreached
@@ -293,3 +294,55 @@ def test_a_thousand_hosts_are_judged_and_only_the_bad_one_is_named() -> None:
     plan = plan_host_net([HostNic(name, NIC, address_of(name), 1500) for name in names(1000)])
     assert len(plan.paths) == 3000
     assert list(not_passed(cells(*cluster(1000, bad)))) == ["node500"]
+
+
+# --- the engine's ports ---------------------------------------------------------------------------
+
+SERVES = set_host(expectation=f.Expectation(engine_ports=(8000, 20001)))
+
+
+def serving(count: int, meets: Callable[[str, str], f.PortAnswer]) -> list[f.HostFacts]:
+    """A cluster whose inventory states two engine ports; ``meets``: what a try of the first one met."""
+
+    def made_of(source: str, target: str) -> f.HostPathFacts:
+        way = path(target)
+        assert way.ports.value
+        answers = {**way.ports.value.answers, 8000: meets(source, target), 20001: REFUSED}
+        return replace(way, ports=ok(f.PortFacts(way.address, answers), way.ports.command))
+
+    return [made(one, SERVES) for one in cluster(count, made_of)]
+
+
+@pytest.mark.parametrize("answer", [OPEN, REFUSED])
+def test_an_engines_port_that_answers_or_refuses_has_been_reached(answer: f.PortAnswer) -> None:
+    assert not_passed(cells(*serving(5, lambda source, target: answer))) == {}
+
+
+@pytest.mark.parametrize("answer", [REJECTED, TIMED_OUT])
+def test_an_engines_port_that_is_shut_is_of_the_host_that_listens(answer: f.PortAnswer) -> None:
+    found = cells(*serving(9, lambda source, target: answer if target == "node5" else REFUSED))
+    assert list(not_passed(found)) == ["node5"]
+    cell = found[at("host-net", "node5")]
+    assert cell.status is Status.FAIL and "ports of the engine" in cell.message
+    assert "port 8000 not answered" in cell.actual and "20001" not in cell.actual
+    assert cell.remedy and cell.consequence
+
+
+def test_one_host_that_alone_does_not_reach_an_engine_says_so_itself() -> None:
+    shut = ("node1", "node2")
+    found = cells(*serving(9, lambda *way: TIMED_OUT if way == shut else REFUSED))
+    assert list(not_passed(found)) == ["node1"]
+    assert "the engine of node2 are shut" in found[at("host-net", "node1")].message
+
+
+def test_ports_that_the_inventory_does_not_state_are_not_judged() -> None:
+    hosts = [made(one, set_host(expectation=f.Expectation())) for one in serving(5, lambda *way: TIMED_OUT)]
+    assert not_passed(cells(*hosts)) == {}
+
+
+def test_the_ports_of_the_host_that_is_tried_are_planned() -> None:
+    hosts = [host(name) for name in names(3)]
+    hosts[1] = made(hosts[1], set_host(expectation=f.Expectation(engine_ports=(8000, HCCL_PORTS[0]))))
+    ports = {way.target: way.ports for way in plan_paths(f.ClusterFacts(tuple(hosts))).paths}
+    assert ports["node2"] == (22, *HCCL_PORTS, 8000)
+    assert ports["node1"] == ports["node3"] == (22, *HCCL_PORTS)

@@ -37,6 +37,7 @@ hosts:
   scale_out: none
   nic: eth0
   thresholds: {port-mtu-bytes: 4200, link-flaps-max: 3}
+  cabling: {0-1: "leaf-[1-2]", 2: leaf-3 400GE1/0/3}
   ssh: {port: 22, password: prompt, jump: {address: inner, jump: gate}}
   engine: {exec: [docker, exec, "[bold]x"]}
 waivers:
@@ -109,7 +110,7 @@ def test_a_bad_file_is_refused_with_its_problems(name: str, file: Path) -> None:
         run(name, file)
     assert [problem.removeprefix(f"{file}:").split(": ")[:2] for problem in caught.value.problems] == [
         ["16", "hosts[2].nick"],
-        ["21", "waivers[0].check"],
+        ["22", "waivers[0].check"],
     ]
 
 
@@ -154,10 +155,12 @@ def test_show_as_json(file: Path) -> None:
         "nic": None,
         "tags": ["rack1"],
         "thresholds": {},
-        "engine": {"exec": []},
+        "cabling": {},
+        "engine": {"exec": [], "ports": []},
     }
     assert hosts["far"]["npus"] == "auto"
     assert hosts["far"]["thresholds"] == {"link-flaps-max": 3.0, "port-mtu-bytes": 4200.0}
+    assert hosts["far"]["cabling"] == {"0": "leaf-1", "1": "leaf-2", "2": "leaf-3 400GE1/0/3"}
     assert hosts["far"]["ssh"]["password"] == "prompt"
     assert hosts["far"]["ssh"]["jump"]["name"] == "inner"
     assert hosts["far"]["ssh"]["jump"]["jump"]["password"] == "env GATE_PW"

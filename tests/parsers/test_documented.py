@@ -123,12 +123,14 @@ OK: list[tuple[str, str, Any]] = [
                     "netmask": "255.255.255.0",
                     "gateway": "10.1.2.1",
                     "netdetect": "10.1.2.1",
+                    "mtu_bytes": None,
                 },
                 "13": {
                     "address": "10.1.3.10",
                     "netmask": "255.255.254.0",
                     "gateway": None,
                     "netdetect": None,
+                    "mtu_bytes": None,
                 },
             }
         },
@@ -136,7 +138,31 @@ OK: list[tuple[str, str, Any]] = [
     (
         CONF,
         "address_2 = 10.0.0.2",
-        {"devices": {"2": {"address": "10.0.0.2", "netmask": None, "gateway": None, "netdetect": None}}},
+        {
+            "devices": {
+                "2": {
+                    "address": "10.0.0.2",
+                    "netmask": None,
+                    "gateway": None,
+                    "netdetect": None,
+                    "mtu_bytes": None,
+                }
+            }
+        },
+    ),
+    (
+        CONF,
+        "address_2=10.0.0.2\nmtu_2=9000\nmtu_3 = 1500 \n",
+        {
+            "devices": {
+                "2": {
+                    **dict.fromkeys(("netmask", "gateway", "netdetect")),
+                    "address": "10.0.0.2",
+                    "mtu_bytes": 9000,
+                },
+                "3": {**dict.fromkeys(("address", "netmask", "gateway", "netdetect")), "mtu_bytes": 1500},
+            }
+        },
     ),
     (SPOD, samples.SPOD, _spod(37748736, 384, 2, 9)),
     (
@@ -328,6 +354,9 @@ UNPARSED: list[tuple[str, str, str]] = [
     (CONF, "address_0=10.1.2.3\naddress_0=10.1.2.4\n", "line 2"),
     (CONF, "netmask_0=255.0.255.0\n", "line 1"),
     (CONF, "address_64=10.1.2.3\n", "line 1"),
+    (CONF, "address_0=10.1.2.3\nmtu_0=big\n", "line 2"),
+    (CONF, "mtu_0=65536\n", "line 1"),
+    (CONF, "mtu_0=4200\nmtu_0=1500\n", "line 2"),
     (CONF, "address_007=10.1.2.3\n", "line 1"),
     (CONF, "# fine\naddress_0=10.1.2.3\narp_0=" + "x" * 400 + "\n", "line 3"),
     (SPOD, samples.SPOD.replace("37748736", "4294967296"), "line 1"),

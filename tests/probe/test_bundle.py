@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ascendctl.facts import Accelerator, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
+from ascendctl.facts import Accelerator, Cable, Expectation, Generation, Profile, Reach, ReachStatus, ScaleOut
 from ascendctl.inventory import Waiver
 from ascendctl.probe.bundle import HostRecord, Recorder, RecordingError, load
 from ascendctl.probe.capture import CaptureSink
@@ -34,6 +34,8 @@ def record_two(folder: Path, profile: Profile = Profile.STANDARD) -> list[HostRe
         "g1",
         frozenset({"a", "b"}),
         {"port-mtu-bytes": 4200.0, "hbm-use-percent": 12.5},
+        {0: Cable("leaf-1"), 11: Cable("leaf-2", "400GE1/0/3:1")},
+        (8000, 20001),
     )
     records = [
         HostRecord("node01", expectation, Reach(ReachStatus.REACHED), sink.capture(), 99.5, 3.0),
@@ -68,6 +70,8 @@ def test_a_recording_of_before_there_were_profiles_and_thresholds(tmp_path: Path
     del index["profile"]
     for host in index["hosts"]:
         del host["expectation"]["thresholds"]
+        del host["expectation"]["cabling"]
+        del host["expectation"]["engine_ports"]
     (folder / "recording.json").write_text(json.dumps(index))
     recording = load(folder)
     assert recording.profile is Profile.STANDARD

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from ascendctl.cli import run
-from ascendctl.facts import Expectation, Reach, ReachStatus
+from ascendctl.facts import Cable, Expectation, Reach, ReachStatus
 from ascendctl.inventory import Waiver
 from ascendctl.parsers import parse
 from ascendctl.probe import redaction
@@ -484,7 +484,12 @@ def new_recorder(folder: Path) -> Recorder:
 
 
 def expectation(host: Host) -> Expectation:
-    return Expectation(nic=host.nic, group="acme-hall", tags=frozenset({"acme"}))
+    cabling = {
+        die.phy_id: Cable(die.port.neighbour.system_name, die.port.neighbour.port)
+        for die in host.dies
+        if die.port.neighbour is not None
+    }
+    return Expectation(nic=host.nic, group="acme-hall", tags=frozenset({"acme"}), cabling=cabling)
 
 
 def not_reached(host: Host, kind: str) -> Reach | None:

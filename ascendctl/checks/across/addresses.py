@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 from ascendctl.checks.across.peers import (
     AcrossCheck,
     DevicesAcross,
     Failed,
     Odd,
-    Part,
     Witness,
     both_sides,
     device_witness,
@@ -21,6 +20,7 @@ from ascendctl.checks.across.peers import (
     roce_not_wanted,
 )
 from ascendctl.checks.ascend import device_subject
+from ascendctl.checks.rails import Part, Place, off_the_rail
 from ascendctl.facts import DeviceFacts, HostFacts, Reading, ReadingStatus
 from ascendctl.hccl.forms import is_virtual
 from ascendctl.results import CellKey, Result, Status, host_subject
@@ -64,10 +64,10 @@ class Segments(DevicesAcross):
     def value(self, device: DeviceFacts, host: HostFacts) -> Hashable | None:
         network = port_segment(device.ip.value)
         told = device.gateway.ok or device.gateway.status is ReadingStatus.NO_DATA
-        return _Place(network, device.gateway.ok) if network is not None and told else None
+        return Place(network, device.gateway.ok) if network is not None and told else None
 
     def odd_devices(self, votes: Mapping[Part, Any], hosts: Mapping[str, HostFacts]) -> Mapping[Part, Odd]:
-        rails: dict[int, dict[Part, _Place]] = defaultdict(dict)
+        rails: dict[int, dict[Part, Place]] = defaultdict(dict)
         for part, place in votes.items():
             rails[part.device][part] = place
         odd: dict[Part, Odd] = {}
@@ -78,23 +78,20 @@ class Segments(DevicesAcross):
     def agreed(self, values: Sequence[Any]) -> str:
         return "the ports can reach those of the same rail on the group's other hosts"
 
-    def _odd_of_rail(self, places: Mapping[Part, _Place], hosts: Mapping[str, HostFacts]) -> dict[Part, Odd]:
+    def _odd_of_rail(self, places: Mapping[Part, Place], hosts: Mapping[str, HostFacts]) -> dict[Part, Odd]:
         sizes = Counter(place.network for place in places.values())
         if len(sizes) == 1:
             return {}
         overlaps = _overlaps(sizes)
-        result = vote({part: place.network for part, place in places.items()})
-        usual = result.value
-        routed = usual is None or vote(
-            {part: place.gateway for part, place in places.items() if place.network == usual}
-        ).value in (True, None)
+        usual = vote({part: place.network for part, place in places.items()}).value
+        unreachable = off_the_rail(places)
         first = {place.network: part for part, place in reversed(list(places.items()))}
         odd = {}
         for part, place in places.items():
             other = overlaps.get(place.network)
             if other is not None and sizes[place.network] <= sizes[other]:
                 message, kind = "the netmask is another than that of the rail's other ports", "netmask"
-            elif place.network != usual and not (place.gateway and routed):
+            elif part in unreachable:
                 message, kind = "no way leads from the port to the rail's other ports", "unreachable"
                 if usual is None:
                     message += ", which have no majority to judge by"
@@ -179,10 +176,10 @@ class DuplicateAddress(AcrossCheck):
 
     What:
         Every RoCE address, and every address of the hosts' own NICs, is set on one host only; all sides are
-        accused. Twice on one host is judged by `address`. Loopback, link-local and container interfaces are
-        left out, as is what most hosts have on an interface of one name: it is local to each of them. A
-        vNIC address follows from the super pod identity: two in one pod are found by `super-pods` and
-        `spod-info`.
+        accused, but for one whose own address is in place where `address` fails for the other. Twice on one
+        host is judged by `address`. Loopback, link-local and container interfaces are left out, as is what
+        most hosts have on an interface of one name: it is local to each of them. A vNIC address follows from
+        the super pod identity: two in one pod are found by `super-pods` and `spod-info`.
     Why:
         The network delivers packets to either of the two, and which one changes with every ARP answer.
     Consequence:
@@ -209,9 +206,21 @@ class DuplicateAddress(AcrossCheck):
             if not _local_everywhere([nics[name][key] for name in names], len(hosts))
         }
         by_name = {host.host: host for host in hosts}
+        wrong = {
+            Part(host.host, device.phy_id): cause
+            for host in hosts
+            for device in host.devices
+            if (cause := failed.first(("address",), device_subject(host.host, device)))
+        }
         read = sum(bool(ports[name] or nics[name]) for name in by_name)
         for name, host in by_name.items():
             shared_ports = {phy: key for key, phy in ports[name].items() if len(port_holders[key]) > 1}
+            explained = {
+                phy: cause
+                for phy, key in shared_ports.items()
+                if (cause := self._at_fault(name, [(h, ports[h][key]) for h in port_holders[key]], wrong))
+            }
+            shared_ports = {phy: key for phy, key in shared_ports.items() if phy not in explained}
             shared_nics = [key for key in nics[name] if len(nic_holders.get(key, ())) > 1]
             twins = [other for key in shared_ports.values() for other in port_holders[key] if other != name]
             twins += [other for key in shared_nics for other in nic_holders[key] if other != name]
@@ -232,10 +241,23 @@ class DuplicateAddress(AcrossCheck):
                 twin = by_name[twins[0]]
                 yield self._shared(host, shared_ports, shared_nics, lone, texts, twin)
             for device in host.devices:
-                if not device.ip.ok and not roce_not_wanted(device, host):
-                    subject = device_subject(name, device)
+                subject = device_subject(name, device)
+                if device.phy_id in explained:
+                    cause = explained[device.phy_id]
+                    message = "a port whose address is wrong by its own host's ports has the same one"
+                    yield self.depends(subject, message, cause)
+                elif not device.ip.ok and not roce_not_wanted(device, host):
                     message = "the address of the port could not be compared with those of other hosts"
                     yield self.depends(subject, message, CellKey("address", subject))
+
+    def _at_fault(
+        self, host: str, holders: Sequence[tuple[str, int]], wrong: Mapping[Part, CellKey]
+    ) -> CellKey | None:
+        """The failed address that explains a host's part in a conflict; None where two good ones are left."""
+        causes = {name: wrong[Part(name, phy)] for name, phy in holders if Part(name, phy) in wrong}
+        if host in causes:
+            return causes[host]
+        return next(iter(causes.values()), None) if len(holders) - len(causes) < 2 else None
 
     def _host_alone(self, host: HostFacts) -> Result:
         """The cell of a host with no address of another, as far as its addresses are known."""
@@ -278,11 +300,6 @@ class DuplicateAddress(AcrossCheck):
             actual="; ".join(texts),
             reading=both_sides(own, Witness(twin.host, theirs)),
         )
-
-
-class _Place(NamedTuple):
-    network: IPv4Network
-    gateway: bool  # whether one is set
 
 
 def _overlaps(networks: Iterable[IPv4Network]) -> dict[IPv4Network, IPv4Network]:

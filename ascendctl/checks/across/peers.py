@@ -12,11 +12,12 @@ from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ascendctl.checks.ascend import Cells, device_subject, without_npus
 from ascendctl.checks.contract import ClusterCheck
 from ascendctl.checks.npus import id_ranges
+from ascendctl.checks.rails import Part
 from ascendctl.facts import ClusterFacts, DeviceFacts, Generation, HostFacts, Reading, ReadingStatus
 from ascendctl.results import CellKey, Result, Status, Subject, SubjectKind, host_subject
 from ascendctl.topology.majority import vote
@@ -24,13 +25,6 @@ from ascendctl.topology.roce import Wanted, roce_use
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Hashable)
-
-
-class Part(NamedTuple):
-    """A device of the cluster; ``device`` is its physical id."""
-
-    host: str
-    device: int
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ascendctl.checks.across.peers import (
     DevicesAcross,
     Odd,
-    Part,
     cluster_subject,
     device_witness,
     differences,
     roce_not_wanted,
 )
 from ascendctl.checks.host import driver_version
-from ascendctl.facts import ClusterFacts, DeviceFacts, HostFacts, Profile, Reading
+from ascendctl.checks.rails import Part
+from ascendctl.facts import ClusterFacts, DeviceFacts, HostFacts, Reading, ReadingStatus
 from ascendctl.knowledge import advice
 from ascendctl.results import Result, Status
 from ascendctl.topology.majority import vote
@@ -112,8 +113,9 @@ class MtuEqual(DevicesAcross):
     """The ports of a group have one MTU.
 
     What:
-        `hccn_tool -mtu -g` tells the same MTU on every port of the group where RoCE is expected. Who
-        differs is judged against the majority; a tie accuses both sides.
+        Every port of the group where RoCE is expected has the same MTU: by `hccn_tool -mtu -g` where that
+        was asked (`--profile deep`), else by `mtu_N` of /etc/hccn.conf, where the file sets it. Who differs
+        is judged against the majority; a tie accuses both sides.
     Why:
         Two ends with different MTUs connect, and break with the first large packet.
     Consequence:
@@ -125,22 +127,28 @@ class MtuEqual(DevicesAcross):
 
     id = "mtu-equal"
     title = "One MTU for all peers"
-    commands = ("mtu",)
+    commands = ("mtu", "hccn-conf")
     after = ("mtu",)
-    profile = Profile.DEEP
     what = "the MTU"
 
     def reading(self, device: DeviceFacts, host: HostFacts) -> Reading[Any]:
-        return device.mtu
+        """The live one; where it was not asked, the file, as far as that sets an MTU."""
+        if device.mtu.status is not ReadingStatus.NOT_ASKED:
+            return device.mtu
+        file = host.hccn_conf
+        nothing = file.status is ReadingStatus.NO_DATA or (file.ok and _kept(device, host) is None)
+        return replace(file, status=ReadingStatus.UNSUPPORTED) if nothing else file
 
     def source(self, device: DeviceFacts) -> str:
-        return "mtu"
+        return "hccn-conf" if device.mtu.status is ReadingStatus.NOT_ASKED else "mtu"
 
     def not_wanted(self, device: DeviceFacts, host: HostFacts) -> str:
         return roce_not_wanted(device, host)
 
     def value(self, device: DeviceFacts, host: HostFacts) -> Hashable | None:
-        return device.mtu.value.mtu_bytes if device.mtu.value else None
+        if device.mtu.value:
+            return device.mtu.value.mtu_bytes
+        return _kept(device, host) if device.mtu.status is ReadingStatus.NOT_ASKED else None
 
     def odd_devices(self, votes: Mapping[Part, Any], hosts: Mapping[str, HostFacts]) -> Mapping[Part, Odd]:
         return {
@@ -151,7 +159,7 @@ class MtuEqual(DevicesAcross):
                 else "the MTU differs from that of the group's other hosts",
                 "mtu-equal/differs",
                 f"{one.expected('ports')}" if one.tie else f"{one.usual} bytes",
-                f"{one.value} bytes",
+                f"{one.value} bytes{_where(part, hosts)}",
                 device_witness(one.witness, hosts, self.reading),
             )
             for part, one in differences(votes).items()
@@ -159,6 +167,18 @@ class MtuEqual(DevicesAcross):
 
     def agreed(self, values: Sequence[Any]) -> str:
         return f"the MTU is {values[0]} bytes, as on the group's other hosts"
+
+
+def _kept(device: DeviceFacts, host: HostFacts) -> int | None:
+    """The MTU that /etc/hccn.conf sets for the device."""
+    entry = host.hccn_conf.value.devices.get(str(device.phy_id)) if host.hccn_conf.value else None
+    return entry.mtu_bytes if entry else None
+
+
+def _where(part: Part, hosts: Mapping[str, HostFacts]) -> str:
+    """Says where a value comes from that is not live."""
+    device = next(one for one in hosts[part.host].devices if one.phy_id == part.device)
+    return "" if device.mtu.value else " in /etc/hccn.conf"
 
 
 # HCCL compares the switches itself since this driver (HDK) release; before it only times out.

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ascendctl.checks.across.peers import AcrossCheck, Failed, Part, Witness, both_sides
+from ascendctl.checks.across.peers import AcrossCheck, Failed, Witness, both_sides
 from ascendctl.checks.ascend import device_subject
+from ascendctl.checks.rails import Part
 from ascendctl.facts import DeviceFacts, Generation, HostFacts, Reading, ReadingStatus
 from ascendctl.results import CellKey, Result, Status, host_subject
 from ascendctl.topology import sdid

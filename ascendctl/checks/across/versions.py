@@ -12,12 +12,12 @@ from ascendctl.checks.across.peers import (
     Difference,
     Failed,
     Odd,
-    Part,
     Witness,
     both_sides,
     differences,
 )
 from ascendctl.checks.host import driver_version
+from ascendctl.checks.rails import Part
 from ascendctl.facts import DeviceFacts, HostFacts, Reading, ReadingStatus
 from ascendctl.results import CellKey, Result, Status, host_subject
 
