@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from ascendctl.topology.fabric import Fabric, Port, PortId
 from ascendctl.topology.mesh import Observation
-from ascendctl.topology.parts import BOTH, Key, Part, PartKind, Ways
+from ascendctl.topology.parts import BOTH, ROCE, Key, Part, PartKind, Ways
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,14 @@ _FIRST_BACKGROUND = 0.001
 _MOST_BACKGROUND = 0.01
 _LEAST_LOSS = 0.01
 _MOST_LOSS = 0.9999
+# A part is accused only if at most four others explain its pings as well: naming one of more is a guess.
+_LEAST_CONFIDENCE = 0.2
 # Alternatives closer than this (odds of 20 to 1) cannot be told from the verdict.
 _CLOSE = 3.0
 # A part is suspected from this gain on (odds of 150 to 1 were there only this part): two packets lost.
 _SUSPECTED = 5.0
 _MAX_SUSPICIONS = 64
-_MAX_PARTS = 512
+_MAX_PARTS = 256
 _MAX_IMPROVED = 48
 _BETTER = 1e-6
 # A lost packet is explained where less than this share survives.
@@ -102,15 +104,20 @@ _EXPLAINED = 0.02
 # Above this many candidates or pings it pays to leave out what cannot matter.
 _MANY = 2000
 # Improving ends after so many looks at a ping: a second or two. Random faults need far less.
-_MOST_LOOKS = 2_000_000
+_MOST_LOOKS = 600_000
 # Without the trial, no better than this can be said of a part.
 _UNTRIED_CONFIDENCE = 0.9
 # What stands in for a part that lost packets on more pings than this is no single pair of devices.
 _MANY_LOSSY = 200
 # A part is estimated anew at once where it shares more than this part of its pings with what is new.
-_SHARED = 0.01
+_SHARED = 0.02
 # Parts that pings through many others cross: judged on counts.
 _WIDE = (PartKind.SPLIT, PartKind.SPINE, PartKind.PLANE)
+# Parts that belong to one host.
+_OF_HOST = (PartKind.PORT, PartKind.NPU, PartKind.HOST)
+# What stands in for a part is on this share of the pings that need it; so many are enough to look at.
+_STANDS_IN = 0.5
+_ENOUGH_PINGS = 64
 # A part holds another if that lost this share of its pings within it.
 _HELD = 0.8
 # How often ports without a known switch are put behind one at fault, and the search is made again.
@@ -119,11 +126,19 @@ _MOST_REJOINED = 2
 
 def find_blame(fabric: Fabric, observations: Sequence[Observation]) -> tuple[Blame, ...]:
     """The parts at fault, the one that explains most first; nothing where chance explains the losses."""
-    return explain(fabric, observations).blames
+    return _accused_and_guessed(_explained(fabric, observations))[0]
 
 
 def explain(fabric: Fabric, observations: Sequence[Observation]) -> Explanation:
     """The parts at fault, and what is suspected beside them."""
+    search = _explained(fabric, observations)
+    accused, guessed = _accused_and_guessed(search)
+    suspicions = (*map(_suspected, guessed), *search.suspicions())
+    return Explanation(accused, suspicions, search.residual_loss())
+
+
+def _explained(fabric: Fabric, observations: Sequence[Observation]) -> _Search:
+    """The best explanation, with ports that hear no switch put where they seem to be."""
     search = _searched(Ways(fabric, observations))
     for _ in range(_MOST_REJOINED):
         joined = search.perhaps_behind_blamed()
@@ -133,7 +148,20 @@ def explain(fabric: Fabric, observations: Sequence[Observation]) -> Explanation:
         if again.score() <= search.score():
             break
         search = again
-    return Explanation(search.blames(), search.suspicions(), search.residual_loss())
+    return search
+
+
+def _accused_and_guessed(search: _Search) -> tuple[tuple[Blame, ...], tuple[Blame, ...]]:
+    """The parts at fault that are sure enough to be accused, and those that are not."""
+    found = search.blames()
+    accused = tuple(blame for blame in found if blame.confidence >= _LEAST_CONFIDENCE)
+    return accused, tuple(blame for blame in found if blame.confidence < _LEAST_CONFIDENCE)
+
+
+def _suspected(blame: Blame) -> Suspicion:
+    """A part that explains losses which others would explain as well or better: to be pinged again."""
+    short = math.log(_LEAST_CONFIDENCE / max(blame.confidence, 1e-9))
+    return Suspicion(blame.part, blame.ports, short, blame.observations)
 
 
 def _searched(ways: Ways, assumed: float = 0.0) -> _Search:
@@ -155,35 +183,49 @@ class _Search:
         self._background = background
         self._assumed = assumed
         self.loss: dict[Key, float] = {}
+        self._paid = 0.0  # what these cost
         # Pings on whose way parts at fault lie: those, and what survives there by the explanation.
         self._blamed_on: dict[int, tuple[Key, ...]] = {}
         self._survival: dict[int, float] = {}
+        # What survives the wide parts at fault, by class; and the ends whose pings any other part was put on.
+        self._wide_survival = [1.0] * len(ways.class_sums)
+        self._touched: set[int] = set()
         # For pings that cross the same wide parts: survival -> packets sent and lost.
         self._groups: list[dict[float, list[int]]] = [{1.0: list(sums)} for sums in ways.class_sums]
         self._open_of_end = ways.lossy_of_ends()
         self.looks = 0
+        self._most_looks = math.inf
         self.evaluated = 0
         self._untried: set[Key] = set()
         self._cost_of = {kind: asked + math.log(1 + ways.counts[kind]) for kind, asked in _ASKED.items()}
+        self._cheapest = min(self._cost_of.values())
         self._known_costs: dict[tuple[PartKind, int], float] = {}
         self._sums = ways.suspects()
         self._crossing: dict[Key, list[int]] = {}
         self._lossy_of: dict[Key, list[int]] = {}
         self._rivals_of: dict[Key, list[Key]] = {}
+        self._held_by: dict[Key, list[Key]] = {}
         self._known_alone: dict[tuple[int, int], tuple[float, float]] = {}
         # A part explains most when it is alone: what it gains then bounds what it can gain beside others.
         self._alone = {key: self._best_alone(*sums)[0] - self.cost(key) for key, sums in self._sums.items()}
         self._candidates = {key: score for key, score in self._alone.items() if score > -_CLOSE}
 
     def cost(self, key: Key) -> float:
-        """What a part costs; depends on its kind, and on the planes that usually fail together there."""
-        kind, plane, _ = key
+        """What a part costs; depends on its kind, and on the planes that usually fail together there.
+
+        Whom a split puts to a side although no ping shows it could as well be on the other one.
+        """
+        kind, plane, number = key
+        if kind is PartKind.SPLIT:
+            return self._cost_of[kind] + math.log(2) * self._ways.split_guesses[number]
         known = self._known_costs.get((kind, plane))
         if known is None:
             known = self._known_costs[kind, plane] = self._cost(kind, plane)
         return known
 
     def _cost(self, kind: PartKind, plane: int) -> float:
+        if kind is PartKind.PLANE and plane == ROCE:
+            return _ASKED[kind] + math.log(2)  # there is one; the others are super pods
         if kind is PartKind.PORT:
             unusual = plane == BOTH
         else:
@@ -197,12 +239,15 @@ class _Search:
 
     # --- moves ------------------------------------------------------------------------------------
 
-    def _grow(self, candidates: Iterable[Key], budget: float = math.inf) -> None:
+    def _grow(self, candidates: Iterable[Key], budget: float = math.inf, to_beat: float = -math.inf) -> None:
         """Add the candidate that gains most, again and again, until none gains more than it costs.
 
-        ``budget``: what the parts at fault may come to cost beyond what they cost now.
+        ``budget``: what the parts at fault may come to cost beyond what they cost now. Ends early where the
+        score can no longer come above ``to_beat``, or where the time for improving is over.
         """
-        limit = budget + self._costs()
+        limit = budget + self._paid
+        trying = to_beat > -math.inf
+        reached = self._score() if trying else 0.0
         waiting = [(-self._alone[key], key) for key in candidates if self._alone[key] > 0]
         heapq.heapify(waiting)
         many = len(waiting) > _MANY
@@ -211,13 +256,9 @@ class _Search:
         removals = 0
         while waiting and len(self.loss) < _MAX_PARTS:
             _, key = heapq.heappop(waiting)
-            if (
-                key in self.loss
-                or self._costs() + self.cost(key) > limit
-                or (many and not self._is_open(key))
-            ):
+            if key in self.loss or self._paid + self.cost(key) > limit or (many and not self._is_open(key)):
                 continue
-            gain, loss = self._gain(key)
+            gain, loss = self._gain(key, self.cost(key))
             score = gain - self.cost(key)
             if score <= 0 or loss < _LEAST_LOSS:
                 refused.append(key)
@@ -225,6 +266,15 @@ class _Search:
             if waiting and score < -waiting[0][0] - _BETTER:
                 heapq.heappush(waiting, (-score, key))
                 continue
+            if trying:
+                # Nobody still waiting gains more than this one does.
+                if reached + score * self._affordable(limit) <= to_beat:
+                    reached = self._score()
+                    if reached + score * self._affordable(limit) <= to_beat:
+                        return
+                if self.looks > self._most_looks:
+                    return
+                reached += score
             self._put(key, loss)
             near = self._blamed_near(key, stale)
             removed = self._settle(key, near) if near else []
@@ -238,6 +288,10 @@ class _Search:
         for key in stale:
             if key in self.loss:
                 self._settle(key, [])
+
+    def _affordable(self, limit: float) -> float:
+        """How many more parts there may be at fault at most, until they cost this much."""
+        return min((limit - self._paid) / self._cheapest, _MAX_PARTS - len(self.loss))
 
     def _is_open(self, key: Key) -> bool:
         """Whether a ping to or from the ends of a part lost packets although it should have lost none."""
@@ -277,22 +331,23 @@ class _Search:
 
         A part that was tried is tried again only when something on the way of its pings has changed.
         """
-        most = self.looks + _MOST_LOOKS
+        self._most_looks = float(self.looks + _MOST_LOOKS)
         tried: set[Key] = set()
         for _ in range(8):
             improved = False
             for key in sorted(self.loss, key=lambda key: self._sums[key][1])[:_MAX_IMPROVED]:
                 if key not in self.loss or key in tried:
                     continue
-                if self.looks > most:
-                    self._untried = {other for other in self.loss if other not in tried}
-                    return
                 before = dict(self.loss)
                 if self._without(key) or self._holding(key):
                     improved = True
+                    self._held_by.clear()
                     tried -= self._near_changes(before)
-                else:
+                elif self.looks <= self._most_looks:
                     tried.add(key)
+                if self.looks > self._most_looks:
+                    self._untried = {other for other in self.loss if other not in tried}
+                    return
             if not improved:
                 return
 
@@ -314,7 +369,7 @@ class _Search:
             return False
         kept, before = dict(self.loss), self._score()
         self._take(key)
-        self._grow(rivals, budget)
+        self._grow(rivals, budget, before)
         if self._score() > before + _BETTER:
             return True
         self._go_back(kept)
@@ -328,15 +383,15 @@ class _Search:
         loss = self._take(key)
         owed = before - self._score()
         self._put(key, loss)
-        mine = set(self._lossy(key))
-        for rival in self._rivals(key):
-            if self._sums[rival][1] <= self._sums[key][1] or self._alone[rival] <= owed:
-                continue
-            held = set(self._lossy(rival))
-            self.looks += len(held)
-            if len(mine & held) < _HELD * len(mine):
-                continue
-            inside = self._held(held, key)
+        larger = {
+            rival
+            for rival in self._rivals(key)
+            if self._sums[rival][1] > self._sums[key][1] and self._alone[rival] > owed
+        }
+        mine = _spread(self._lossy(key))
+        on = Counter(other for ping in mine for other in self._ways.parts_of(ping) if other in larger)
+        for rival in (other for other, number in on.items() if number >= _HELD * len(mine)):
+            inside = [other for other in self._held(rival) if other != key]
             if not inside:
                 continue
             kept = dict(self.loss)
@@ -348,43 +403,46 @@ class _Search:
                 budget = sum(self.cost(other) for other in (key, *inside)) + self._unevenness(rival)
                 open_gain = sum(self._unevenness(other) for other in (key, *inside))
                 if self._score() + open_gain > before:
+                    parts = (key, *inside)
                     self._grow(
-                        {other for part in (key, *inside) for other in (part, *self._rivals(part))}, budget
+                        {other for part in parts for other in (part, *self._rivals(part))}, budget, before
                     )
                 if self._score() > before + _BETTER:
                     return True
             self._go_back(kept)
         return False
 
-    def _held(self, lossy: set[int], but: Key) -> list[Key]:
-        """Parts at fault that lost nearly all they lost on these pings."""
-        on = self._blamed_on
-        inside = Counter(other for ping in lossy for other in on.get(ping, ()))
-        return [
-            other
-            for other in self.loss
-            if other != but and other in inside and inside[other] >= _HELD * len(self._lossy(other))
-        ]
+    def _held(self, rival: Key) -> list[Key]:
+        """Parts at fault that lost nearly all they lost on pings through this one.
+
+        What is tried and taken back leaves them as they were.
+        """
+        known = self._held_by.get(rival)
+        if known is None:
+            on, lossy = self._blamed_on, self._lossy(rival)
+            self.looks += len(lossy)
+            inside = Counter(other for ping in lossy for other in on.get(ping, ()))
+            held = [other for other in self.loss if inside[other] >= _HELD * len(self._lossy(other))]
+            known = self._held_by[rival] = held
+        return known
 
     def _unevenness(self, key: Key) -> float:
         """What the log likelihood could gain at most if every port behind a part lost at a rate of its own.
 
-        No other explanation of the same pings may cost more than the part does and this together.
+        No other explanation of the same pings may cost more than the part does and this together. Pings
+        that other parts at fault lie on are apart from the rest: one rate for both would fit neither.
         """
-        ways = self._ways
+        ways, get = self._ways, self._survival.get
         alive = 1.0 - self._background
         self.looks += len(self._pings(key))
-        ends: dict[int, list[float]] = {}
+        ends: dict[tuple[int, float], list[int]] = {}
         for ping, end in zip(self._pings(key), ways.ends_within(key, self._pings(key)), strict=True):
-            sums = ends.setdefault(end, [0, 0, 0.0])
+            sums = ends.setdefault((end, get(ping, 1.0)), [0, 0])
             sums[0] += ways.sent[ping]
             sums[1] += ways.lost[ping]
-            sums[2] += _log_likelihood(
-                alive * self._survival.get(ping, 1.0), ways.sent[ping], ways.lost[ping]
-            )
         return sum(
-            _log_likelihood(1.0 - lost / sent, int(sent), int(lost)) - now
-            for sent, lost, now in ends.values()
+            _log_likelihood(1.0 - lost / sent, sent, lost) - _log_likelihood(alive * survival, sent, lost)
+            for (_, survival), (sent, lost) in ends.items()
         )
 
     def _go_back(self, kept: dict[Key, float]) -> None:
@@ -395,6 +453,7 @@ class _Search:
             if key not in self.loss:
                 self._put(key, loss)
         self.loss = kept
+        self._paid = sum(map(self.cost, kept))
 
     def _rivals(self, key: Key) -> list[Key]:
         """Candidates on the way of the pings that a part lost packets of, the part itself left out."""
@@ -413,6 +472,21 @@ class _Search:
             known = self._rivals_of[key] = list(found)
         return [other for other in known if other not in self.loss]
 
+    def _stand_ins(self, key: Key) -> Iterable[Key]:
+        """Candidates that could stand in for a part, which is not at fault at the moment, all by themselves.
+
+        Without it most of the pings that nobody else explains would be left to chance.
+        """
+        lossy = self._lossy(key)
+        open_ones = [ping for ping in lossy if self._survival.get(ping, 1.0) > _EXPLAINED]
+        needing = _spread(open_ones or lossy)
+        with_links = len(lossy) <= _MANY_LOSSY
+        on = Counter(other for ping in needing for other in self._ways.parts_of(ping, with_link=with_links))
+        for other, number in on.items():
+            fit = number >= _STANDS_IN * len(needing) and other in self._candidates
+            if fit and other != key and other not in self.loss:
+                yield other
+
     def _blamed_near(self, key: Key, stale: set[Key]) -> list[Key]:
         """Parts at fault that pings through this part cross as well.
 
@@ -429,15 +503,22 @@ class _Search:
 
     def _put(self, key: Key, loss: float) -> None:
         self.loss[key] = loss
+        self._paid += self.cost(key)
         survival, on, pings = self._survival, self._blamed_on, self._pings(key)
         before = [survival.get(ping, 1.0) for ping in pings]
         for ping, now in zip(pings, before, strict=True):
             survival[ping] = now * (1.0 - loss)
             on[ping] = (*on[ping], key) if ping in on else (key,)
         self._regroup(pings, before)
+        if key[0] in _WIDE:
+            self._class_survival(key)
+        else:
+            for ping in pings:
+                self._touched.update(self._ways.ends_of(ping))
 
     def _take(self, key: Key) -> float:
         loss = self.loss.pop(key)
+        self._paid -= self.cost(key)
         survival, on, pings = self._survival, self._blamed_on, self._pings(key)
         before = [survival[ping] for ping in pings]
         for ping in pings:
@@ -448,7 +529,14 @@ class _Search:
             else:
                 del on[ping], survival[ping]
         self._regroup(pings, before)
+        if key[0] in _WIDE:
+            self._class_survival(key)
         return loss
+
+    def _class_survival(self, changed: Key) -> None:
+        loss, parts = self.loss, self._ways.class_parts
+        for number in self._ways.classes_through(changed):
+            self._wide_survival[number] = math.prod(1.0 - loss[key] for key in parts[number] if key in loss)
 
     def _regroup(self, pings: Sequence[int], before: Iterable[float]) -> None:
         """Count pings where their survival is now."""
@@ -498,10 +586,7 @@ class _Search:
                 if survival < 1.0:
                     gained += _log_likelihood(alive * survival, sent, lost)
                     gained -= _log_likelihood(alive, sent, lost)
-        return gained - self._costs()
-
-    def _costs(self) -> float:
-        return sum(self.cost(key) for key in self.loss)
+        return gained - self._paid
 
     def score(self) -> float:
         """The explanation's score, less what was assumed for it."""
@@ -529,17 +614,20 @@ class _Search:
         return len(guesses) * math.log(1 + self._ways.counts[PartKind.SWITCH])
 
     def _odds_of_being_behind(self, pings: Iterable[tuple[int, int]], loss: float) -> float:
-        """Log odds that pings meet this loss rather than none; pings with a part at fault at their other end
-        say nothing.
+        """Log odds that pings meet this loss rather than none, each with the number of its end in question.
+
+        What parts at fault beyond that end lose of them is reckoned with; those of the end itself stand in.
         """
-        ways = self._ways
-        sent = lost = 0
-        for ping, other in pings:
-            if not any(key in self.loss for key in ways.of_end(other)):
-                sent += ways.sent[ping]
-                lost += ways.lost[ping]
-        alive = 1.0 - self._background
-        return _log_likelihood(alive * (1.0 - loss), sent, lost) - _log_likelihood(alive, sent, lost)
+        ways, on, alive = self._ways, self._blamed_on, 1.0 - self._background
+        odds = 0.0
+        for ping, end in pings:
+            beyond = alive
+            for key in on.get(ping, ()):
+                if key not in ways.of_end(end):
+                    beyond *= 1.0 - self.loss[key]
+            sent, lost = ways.sent[ping], ways.lost[ping]
+            odds += _log_likelihood(beyond * (1.0 - loss), sent, lost) - _log_likelihood(beyond, sent, lost)
+        return odds
 
     # --- likelihood -------------------------------------------------------------------------------
 
@@ -550,13 +638,20 @@ class _Search:
             self._known_alone[sent, lost] = known
         return known
 
-    def _gain(self, key: Key) -> tuple[float, float]:
-        """What the log likelihood gains by this part at its most likely loss, and that loss."""
+    def _gain(self, key: Key, least: float = 0.0) -> tuple[float, float]:
+        """What the log likelihood gains by this part at its most likely loss, and that loss.
+
+        Both may be 0 where the gain is no more than ``least``.
+        """
         self.evaluated += 1
         if not self.loss:
             return self._best_alone(*self._sums[key])
         if key[0] in _WIDE:
-            return best_loss(self._groups_of(key), self._background)
+            return best_loss(self._groups_of(key), self._background, least)
+        if key[0] in _OF_HOST:
+            ends = self._ways.ends(key)
+            if self._touched.isdisjoint(ends):
+                return best_loss(self._groups_of_untouched(ends), self._background, least)
         sent, lost = self._ways.sent, self._ways.lost
         get = self._survival.get
         groups: dict[float, list[int]] = {}
@@ -576,7 +671,18 @@ class _Search:
         rest = groups.setdefault(1.0, [0, 0])
         rest[0] += rest_sent
         rest[1] += rest_lost
-        return best_loss(groups, self._background)
+        return best_loss(groups, self._background, least)
+
+    def _groups_of_untouched(self, ends: Iterable[int]) -> dict[float, list[int]]:
+        """`best_loss` groups of ends whose pings only wide parts at fault lie on: sums are all to look at."""
+        survival, sums_of = self._wide_survival, self._ways.class_sums_of_end
+        groups: dict[float, list[int]] = {}
+        for end in ends:
+            for number, sent, lost in sums_of[end]:
+                group = groups.setdefault(round(survival[number], 6), [0, 0])
+                group[0] += sent
+                group[1] += lost
+        return groups
 
     def _groups_of(self, key: Key) -> dict[float, list[int]]:
         """Survival of the pings through a wide part -> packets sent and lost."""
@@ -607,7 +713,7 @@ class _Search:
         own = gain - self.cost(key)
         close = []
         doubt = math.exp(-min(own, 700.0))
-        for other in self._rivals(key):
+        for other in self._stand_ins(key):
             if self._alone[other] < own - 20.0:
                 continue
             behind = own - (self._gain(other)[0] - self.cost(other))
@@ -641,7 +747,7 @@ class _Search:
                 or not self._is_open(key)
             ):
                 continue
-            gain, loss = self._gain(key)
+            gain, loss = self._gain(key, _SUSPECTED)
             if gain >= _SUSPECTED and loss >= _LEAST_LOSS:
                 found.append((self.cost(key) - gain, key))
         found.sort()
@@ -656,13 +762,21 @@ class _Search:
         )
 
 
+def _spread(pings: Sequence[int]) -> Sequence[int]:
+    """Enough of these pings, evenly spread."""
+    return pings[:: 1 + len(pings) // _ENOUGH_PINGS]
+
+
 # --- likelihood -----------------------------------------------------------------------------------
 
 
-def best_loss(groups: Mapping[float, Sequence[int]], background: float) -> tuple[float, float]:
+def best_loss(
+    groups: Mapping[float, Sequence[int]], background: float, least: float = 0.0
+) -> tuple[float, float]:
     """What the log likelihood gains by a part, and the loss at which it gains most.
 
-    ``groups``: survival of a packet on the rest of its way → packets sent and lost there.
+    ``groups``: survival of a packet on the rest of its way → packets sent and lost there. Both are 0 where
+    the gain is surely no more than ``least``.
     """
     ways = [
         ((1.0 - background) * survival, group[0], group[1]) for survival, group in groups.items() if group[0]
@@ -672,9 +786,21 @@ def best_loss(groups: Mapping[float, Sequence[int]], background: float) -> tuple
     if len(ways) == 1:
         survival, sent, lost = ways[0]
         loss = min(max(1.0 - (sent - lost) / sent / max(survival, 1e-9), 0.0), _MOST_LOSS)
+    elif least and _bound(ways) <= least:
+        return 0.0, 0.0
     else:
         loss = _most_likely(ways)
     return _likelihood(ways, loss) - _likelihood(ways, 0.0), loss
+
+
+def _bound(ways: Iterable[tuple[float, int, int]]) -> float:
+    """What the log likelihood would gain if the part lost at a rate of its own on each of these."""
+    bound = 0.0
+    for survival, sent, lost in ways:
+        arrived = (sent - lost) / sent
+        if arrived < survival:
+            bound += _log_likelihood(arrived, sent, lost) - _log_likelihood(survival, sent, lost)
+    return bound
 
 
 def _most_likely(ways: Sequence[tuple[float, int, int]]) -> float:

@@ -1,4 +1,4 @@
-"""What facts alone say against a part, without any ping: TLS, addresses that two have, super pods, cables.
+"""What facts alone say against a part, without any ping: TLS, addresses that two have, super pods.
 
 HCCL's own rules: the TLS switch must be equal on all peers, a RoCE address belongs to one port, an SDID to
 one die of a super pod. Who is wrong is judged by the other ports of the same host, and by the majority.
@@ -6,9 +6,8 @@ one die of a super pod. Who is wrong is judged by the other ports of the same ho
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ascendctl.inventory.nodesets import fold
@@ -16,7 +15,6 @@ from ascendctl.results import (
     CellKey,
     Component,
     ComponentKind,
-    Peer,
     Subject,
     SubjectKind,
     Verdict,
@@ -24,12 +22,10 @@ from ascendctl.results import (
 )
 from ascendctl.topology import sdid
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
+from ascendctl.topology.mesh import Observation, Ping
 
 CABLE_SWAP = "cable swap"  # the value of a link that stands for an exchange of cables
 
-# A host's place on its switches: this share of its ports must agree on it.
-_PLACE_SHARE = 0.75
-_PLACE_PORTS = 3
 # How many of many parts a sentence names.
 _NAMED = 4
 
@@ -61,6 +57,17 @@ def contradictions(fabric: Fabric, clues: Clues) -> list[Contradiction]:
         *_strayed_hosts(fabric),
         *_tls_islands(fabric, clues),
     ]
+
+
+def free_of(found: Iterable[Contradiction], observations: Sequence[Observation]) -> list[Observation]:
+    """The observations that follow from none of these."""
+    taken = {end for each in found for end in each.ends}
+    return [one for one in observations if not taken or taken.isdisjoint(ends_of(one.ping))]
+
+
+def ends_of(ping: Ping) -> tuple[tuple[Plane, PortId], tuple[Plane, PortId]]:
+    """Both ends of a ping, in its plane."""
+    return (ping.plane, ping.source), (ping.plane, ping.target)
 
 
 # --- TLS ------------------------------------------------------------------------------------------
@@ -311,141 +318,12 @@ def _home(
     return None
 
 
-# --- cables ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Swap:
-    """Two ports that hear the neighbour that the other one should hear."""
-
-    one: Port
-    other: Port
-    evidence: tuple[str, ...]
-
-
-def swapped_cables(fabric: Fabric, dead: Collection[PortId], clues: Clues) -> list[Swap]:
-    """Pairs among ``dead`` RoCE ports whose cables are exchanged, by what they hear over LLDP.
-
-    Where a port should be is stated (`Clues.cabling`), or is where the hosts that share its host's other
-    switches have the same device; which place on a switch is its host's is what most of its ports share.
-    """
-    ports = [fabric.by_id[port] for port in dead if fabric.by_id[port].switch is not None]
-    ports.sort(key=lambda port: port.id)
-    if len(ports) < 2:
-        return []
-    places = _Places(fabric, clues)
-    odd = [port for port in ports if not places.fits(port, port)]
-    found: list[Swap] = []
-    taken: set[PortId] = set()
-    for number, one in enumerate(odd):
-        for other in odd[number + 1 :]:
-            if one.id in taken or other.id in taken:
-                continue
-            if places.fits(one, other) and places.fits(other, one):
-                taken |= {one.id, other.id}
-                found.append(Swap(one, other, (places.told(one, other), places.told(other, one))))
-    return found
-
-
-class _Places:
-    """Where ports should be plugged in."""
-
-    def __init__(self, fabric: Fabric, clues: Clues) -> None:
-        self._fabric = fabric
-        self._clues = clues
-        self._tokens: dict[str, dict[int, str]] = {}
-        self._switches: dict[PortId, str | None] = {}
-        self._heard = {(port.id.host, port.id.device): port.switch for port in fabric.ports}
-        self._hosts_on: dict[tuple[int, str | None], list[str]] = defaultdict(list)
-        for port in fabric.ports:
-            self._hosts_on[port.id.device, port.switch].append(port.id.host)
-
-    def fits(self, heard_by: Port, place_of: Port) -> bool:
-        """Whether what one port hears is what the other should hear."""
-        expected = self._switch(place_of)
-        if expected is not None and heard_by.switch != expected:
-            return False
-        tokens = _split(heard_by.switch_port)
-        own = self._host_tokens(place_of.id.host)
-        return all(number < len(tokens) and tokens[number] == token for number, token in own.items())
-
-    def told(self, port: Port, other: Port) -> str:
-        """The sentence that says why the port's cable is the other's."""
-        return (
-            f"{str_port(port.id)} hears {port.switch} port {port.switch_port} over LLDP, "
-            f"where {str_port(other.id)} belongs"
-        )
-
-    def _switch(self, port: Port) -> str | None:
-        if port.id not in self._switches:
-            stated = self._clues.cabling.get(port.id)
-            self._switches[port.id] = stated or self._usual_switch(port)
-        return self._switches[port.id]
-
-    def _usual_switch(self, port: Port) -> str | None:
-        """Where hosts on the same other switches have this device; else where its host's siblings are."""
-        mine = {
-            other.id.device: other.switch
-            for other in self._fabric.hosts[port.id.host]
-            if other.id != port.id and other.switch is not None
-        }
-        shared = Counter(
-            host for device, switch in mine.items() for host in self._hosts_on.get((device, switch), ())
-        )
-        votes: Counter[str] = Counter()
-        for host, number in shared.items():
-            switch = self._heard.get((host, port.id.device))
-            if host != port.id.host and switch is not None and number >= _PLACE_SHARE * len(mine):
-                votes[switch] += 1
-        if not votes:
-            return self._siblings_switch(port)
-        usual, number = votes.most_common(1)[0]
-        return usual if number * 2 > votes.total() else None
-
-    def _siblings_switch(self, port: Port) -> str | None:
-        """The switch of a host that shares none with others: dies of one place may have one of their own."""
-        there = Counter(
-            other.switch
-            for other in self._fabric.hosts[port.id.host]
-            if other.id != port.id and other.chip == port.chip and other.switch is not None
-        )
-        if there.total() < _PLACE_PORTS:
-            return None
-        switch, number = there.most_common(1)[0]
-        return switch if number >= _PLACE_SHARE * there.total() else None
-
-    def _host_tokens(self, host: str) -> dict[int, str]:
-        """The pieces of the switch ports' names that most of a host's ports share."""
-        if host not in self._tokens:
-            names = [_split(port.switch_port) for port in self._fabric.hosts[host] if port.switch_port]
-            found = {}
-            if len(names) > _PLACE_PORTS:
-                for number in range(min(map(len, names))):
-                    token, times = Counter(name[number] for name in names).most_common(1)[0]
-                    if times >= _PLACE_SHARE * len(names):
-                        found[number] = token
-            self._tokens[host] = found
-        return self._tokens[host]
-
-
-def _split(name: str | None) -> list[str]:
-    return re.findall(r"\d+|\D+", name or "")
-
-
 # --- names ----------------------------------------------------------------------------------------
 
 
 def str_port(port: PortId) -> str:
     """``node03 device 5``"""
     return f"{port.host} device {port.device}"
-
-
-def swap_component(swap: Swap) -> Component:
-    """A swap is named by both ends of the exchange."""
-    peer = Peer(swap.other.id.host, swap.other.id.device)
-    return Component(
-        ComponentKind.LINK, swap.one.id.host, swap.one.id.device, swap.one.npu, peer=peer, value=CABLE_SWAP
-    )
 
 
 def _device_subject(port: Port) -> Subject:

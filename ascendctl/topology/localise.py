@@ -1,8 +1,9 @@
 """Who is at fault: verdicts from what the pings met and from what the ports say.
 
 Facts come first: where two ports hold one address, the pings to and from them say nothing else. What the
-pings then lost is laid at the smallest set of parts (`ascendctl.topology.blame`), and of those, two ports
-that each hear the other's switch port are one swapped pair of cables.
+pings then lost is laid at the smallest set of parts (`ascendctl.topology.blame`). Where one of those is a
+port that hears another's switch port, the two are one swapped pair of cables, a fact as well: the rest is
+explained once more without them.
 
 A failing ping is explained by one verdict: of the parts at fault on its way, the one that loses most.
 """
@@ -16,14 +17,14 @@ from dataclasses import replace
 from ascendctl.inventory.nodesets import fold
 from ascendctl.results import CellKey, Component, ComponentKind, Peer, Verdict
 from ascendctl.topology.blame import Blame, find_blame
+from ascendctl.topology.cables import Swap, swapped_cables
 from ascendctl.topology.contradictions import (
     Clues,
     Contradiction,
-    Swap,
     contradictions,
+    ends_of,
+    free_of,
     str_port,
-    swap_component,
-    swapped_cables,
 )
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import Observation, pair_cell
@@ -35,6 +36,7 @@ __all__ = ["Clues", "component_of", "localise"]
 _MOST_CONFIDENCE = 0.9999
 # A port attached to the wrong place loses everything but for replies that stray.
 _DEAD = 0.5
+_SMALL = (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.LINK)
 
 
 def localise(
@@ -47,24 +49,20 @@ def localise(
     """
     clues = clues or Clues()
     found = contradictions(fabric, clues)
-    taken = {end for each in found for end in each.ends}
-    free = [o for o in observations if not taken or taken.isdisjoint(_ends(o))]
+    free = free_of(found, observations)
     blames = find_blame(fabric, free)
-    dead = {blame.ports[0].id: blame for blame in blames if _is_dead_roce_port(blame)}
-    swaps = swapped_cables(fabric, dead, clues)
-    swapped = {port.id for swap in swaps for port in (swap.one, swap.other)}
-    small = (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.LINK)
-    tally = _Tally(free if any(blame.part.kind in small for blame in blames) else ())
-    accused = {port.id for blame in blames if blame.part.kind in small for port in blame.ports}
+    tally = _Tally(free if any(blame.part.kind in _SMALL for blame in blames) else ())
+    swaps = swapped_cables(fabric, _accused(blames), tally.is_dead_on_roce, clues)
+    if swaps:
+        found += [_of_swap(swap, tally) for swap in swaps]
+        free = free_of(found, observations)
+        blames, tally = find_blame(fabric, free), _Tally(free)
+    accused = _accused(blames)
     share = _shared_out(blames)
-    failed_at = _failed_at(taken, observations)
+    failed_at = _failed_at({end for each in found for end in each.ends}, observations)
     verdicts = [_of_facts(each, failed_at) for each in found]
     for number, blame in enumerate(blames):
-        if not (_is_dead_roce_port(blame) and blame.ports[0].id in swapped):
-            verdicts.append(_verdict(blame, share[number], fabric, tally, accused))
-    for swap in swaps:
-        both = [number for number, blame in enumerate(blames) if blame in _blames_of(swap, dead)]
-        verdicts.append(_swap_verdict(swap, [blames[n] for n in both], [o for n in both for o in share[n]]))
+        verdicts.append(_verdict(blame, share[number], fabric, tally, accused))
     return tuple(sorted(verdicts, key=lambda verdict: (-len(verdict.explains), -verdict.confidence)))
 
 
@@ -129,12 +127,11 @@ def _evidence(blame: Blame) -> Iterable[str]:
         f"its own loss is estimated at {_percent(blame.loss)}"
     )
     inside = {port.id for port in blame.ports}
-    peers = {
-        end.host for o in blame.observations for end in (o.ping.source, o.ping.target) if end not in inside
-    }
+    ends = (end for o in blame.observations for end in (o.ping.source, o.ping.target))
+    peers = {end.host for end in ends if not inside or end not in inside}
     if peers and blame.part.kind is not PartKind.LINK:
         yield f"the peers of those that lost packets are on {len(peers)} host(s): {_few(peers)}"
-    outgoing = sum(1 for o in blame.observations if o.ping.source in inside)
+    outgoing = sum(1 for o in blame.observations if o.ping.source in inside) if inside else 0
     if 0 < outgoing < lossy:
         yield f"both ways: {outgoing} of them were sent from there, {lossy - outgoing} to it"
     if not blame.tried:
@@ -184,6 +181,15 @@ class _Tally:
                 for end in (ping.source, ping.target):
                     self._of_end[ping.plane, end.host, end.device].append(observation)
 
+    def packets(self, plane: Plane, port: PortId) -> tuple[int, int]:
+        """What was sent to and from a port, and lost."""
+        met = self._of_end.get((plane, port.host, port.device), ())
+        return sum(o.sent or 0 for o in met), sum((o.sent or 0) - (o.received or 0) for o in met)
+
+    def is_dead_on_roce(self, port: PortId) -> bool:
+        sent, lost = self.packets(Plane.ROCE, port)
+        return sent > 0 and lost >= _DEAD * sent
+
     def sentence(
         self, who: str, ports: Sequence[PortId], planes: Sequence[Plane], accused: Collection[PortId]
     ) -> Iterable[str]:
@@ -220,7 +226,7 @@ def _failed_at(
     failed: dict[tuple[Plane, PortId], list[tuple[int, Observation]]] = defaultdict(list)
     for number, observation in enumerate(observations if taken else ()):
         if _failed(observation):
-            for end in _ends(observation):
+            for end in ends_of(observation.ping):
                 if end in taken:
                     failed[end].append((number, observation))
     return failed
@@ -241,27 +247,27 @@ def _of_facts(
     )
 
 
-def _swap_verdict(swap: Swap, blames: Sequence[Blame], explained: Sequence[Observation]) -> Verdict:
+def _of_swap(swap: Swap, tally: _Tally) -> Contradiction:
+    """Swapped cables: the pings to and from either port say nothing else."""
     names = f"{str_port(swap.one.id)} and {str_port(swap.other.id)}"
-    lost = sum(blame.lost for blame in blames)
-    sent = sum(blame.sent for blame in blames)
-    return Verdict(
-        component=swap_component(swap),
+    ends = [(Plane.ROCE, port.id) for port in (swap.one, swap.other)]
+    met = [tally.packets(*end) for end in ends]
+    sent, lost = (sum(numbers) for numbers in zip(*met, strict=True))
+    verdict = Verdict(
+        component=swap.component,
         message=f"the cables of {names} are swapped",
-        # Both ports must be at fault for it.
-        confidence=round(min([blame.confidence for blame in blames] + [_MOST_CONFIDENCE]), 4),
-        explains=_cells(explained),
+        confidence=round(min(swap.confidence, _MOST_CONFIDENCE), 4),
         evidence=(*swap.evidence, f"both ports lost {lost} of {sent} packets: they sit in the wrong segment"),
-        ruled_out=("two broken ports: that each hears the other's neighbour would be chance",),
+        ruled_out=("two broken ports: that each hears the other's neighbour would be chance",)
+        if swap.other.switch
+        else (),
     )
+    return Contradiction(verdict, frozenset(ends))
 
 
-def _blames_of(swap: Swap, dead: dict[PortId, Blame]) -> tuple[Blame, Blame]:
-    return dead[swap.one.id], dead[swap.other.id]
-
-
-def _is_dead_roce_port(blame: Blame) -> bool:
-    return blame.part.kind is PartKind.PORT and blame.part.plane is Plane.ROCE and blame.loss >= _DEAD
+def _accused(blames: Iterable[Blame]) -> set[PortId]:
+    """The ports of what is no larger than a host."""
+    return {port.id for blame in blames if blame.part.kind in _SMALL for port in blame.ports}
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -317,11 +323,6 @@ def _cells(observations: Iterable[Observation]) -> tuple[CellKey, ...]:
         for ping in (observation.ping for observation in observations)
     }
     return tuple(map(pair_cell, pings.values()))
-
-
-def _ends(observation: Observation) -> tuple[tuple[Plane, PortId], tuple[Plane, PortId]]:
-    ping = observation.ping
-    return (ping.plane, ping.source), (ping.plane, ping.target)
 
 
 def _failed(observation: Observation) -> bool:

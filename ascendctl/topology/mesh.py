@@ -36,6 +36,8 @@ _TYPICAL_START_S = 0.2
 _TYPICAL_PACKET_S = 0.1
 _TYPICAL_HCCS_S = 1.2
 
+_CHECK_OF = {plane: f"mesh-{plane.value}" for plane in Plane}
+
 
 class MeshMode(str, Enum):
     """How many pairs are pinged: none, neighbours in a ring, along rails, a sample, every pair."""
@@ -97,7 +99,7 @@ def pair_cell(ping: Ping) -> CellKey:
     """The cell that a ping is judged in: check ``mesh-hccs`` or ``mesh-roce``, from sender to peer."""
     peer = Peer(ping.target.host, ping.target.device)
     subject = Subject(SubjectKind.LINK, host=ping.source.host, device=ping.source.device, peer=peer)
-    return CellKey(f"mesh-{ping.plane.value}", subject)
+    return CellKey(_CHECK_OF[ping.plane], subject)
 
 
 def default_mode(fabric: Fabric) -> MeshMode:

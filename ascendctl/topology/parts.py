@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import Observation
@@ -171,7 +172,10 @@ class Ways:
         """Packets sent and lost through what has pings between its own ends: switches and larger."""
         self._shared_sent: dict[Key, int] = defaultdict(int)
         self._shared_lost: dict[Key, int] = defaultdict(int)
-        self._splits = self._sides()
+        sides = self._sides()
+        self._splits = [(pod, hosts) for pod, hosts, _ in sides]
+        # Of every side how often a group of hosts was put to it that no ping shows there.
+        self.split_guesses = [guesses for _, _, guesses in sides]
         self._split_of_pod: dict[int, list[int]] = defaultdict(list)
         for number, (pod, _) in enumerate(self._splits):
             self._split_of_pod[pod].append(number)
@@ -242,6 +246,7 @@ class Ways:
             self.class_of.append(found)
             self.class_sums[found][0] += self.sent[ping]
             self.class_sums[found][1] += self.lost[ping]
+        self.class_parts = list(numbers)
         self._classes_through: dict[Key, list[int]] = defaultdict(list)
         for keys, number in numbers.items():
             for key in keys:
@@ -250,6 +255,19 @@ class Ways:
     def classes_through(self, key: Key) -> list[int]:
         """The classes (`class_of`) whose pings cross a wide part."""
         return self._classes_through.get(key, [])
+
+    @cached_property
+    def class_sums_of_end(self) -> list[list[tuple[int, int, int]]]:
+        """For every end the classes of its pings, each with the packets sent and lost."""
+        found: list[list[tuple[int, int, int]]] = []
+        for pings in self.end_pings:
+            sums: dict[int, list[int]] = {}
+            for ping in pings:
+                own = sums.setdefault(self.class_of[ping], [0, 0])
+                own[0] += self.sent[ping]
+                own[1] += self.lost[ping]
+            found.append([(number, sent, lost) for number, (sent, lost) in sums.items()])
+        return found
 
     def lossy_of_ends(self) -> list[int]:
         """For every end how many of its pings lost packets."""
@@ -361,7 +379,7 @@ class Ways:
     def perhaps_behind(self, key: Key) -> list[tuple[list[PortId], list[tuple[int, int]]]]:
         """Ports that hear no switch and may be on the one of this key, host by host, and their pings.
 
-        Only devices that the switch has of other hosts. A ping comes with the number of its other end; pings
+        Only devices that the switch has of other hosts. A ping comes with the number of the port's end; pings
         to ports that are on the switch are left out.
         """
         switch = key[2]
@@ -384,7 +402,7 @@ class Ways:
                 for ping in self.end_pings[end]:
                     other = self._other[ping] if self._one[ping] == end else self._one[ping]
                     if self._switch_of[other >> 1] != switch:
-                        pings.append((ping, other))
+                        pings.append((ping, end))
             groups.append(([self._ports[port].id for port in blank], pings))
         return groups
 
@@ -489,12 +507,15 @@ class Ways:
             self._host_of[self._other[ping] >> 1] in side
         )
 
-    def _sides(self) -> list[tuple[int, frozenset[int]]]:
+    def _sides(self) -> list[tuple[int, frozenset[int], int]]:
         """Super pods that fall apart by their HCCS pings: the hosts of every side but the largest.
 
         Hosts between which any packet came back belong together. A side has at least two hosts, as a single
-        one is a host at fault.
+        one is a host at fault. Groups that may be one side (`_perhaps_one_side`) are a side once more, all
+        together, with the number of groups put to the first.
         """
+        if not any(self.sent[n] == self.lost[n] and not self._one[n] & 1 for n in self.lossy):
+            return []
         joined = list(range(len(self._host_ports)))
 
         def root(host: int) -> int:
@@ -503,9 +524,8 @@ class Ways:
                 host = joined[host]
             return host
 
-        if not any(self.sent[n] == self.lost[n] and not self._one[n] & 1 for n in self.lossy):
-            return []
         asked: dict[int, int] = {}
+        closed: list[tuple[int, int]] = []
         for number, end in enumerate(self._one):
             if end & 1:
                 continue
@@ -513,15 +533,41 @@ class Ways:
             asked[one] = asked[other] = self._pod_of[end >> 1] or 0
             if self.lost[number] < self.sent[number]:
                 joined[root(one)] = root(other)
-        sides: dict[tuple[int, int], set[int]] = defaultdict(set)
+            else:
+                closed.append((one, other))
+        groups: dict[int, dict[int, set[int]]] = defaultdict(dict)
         for host, pod in asked.items():
-            sides[pod, root(host)].add(host)
-        of_pod: dict[int, list[frozenset[int]]] = defaultdict(list)
-        for (pod, _), hosts in sides.items():
-            if len(hosts) > 1:
-                of_pod[pod].append(frozenset(hosts))
-        return [
-            (pod, side)
-            for pod, found in sorted(of_pod.items())
-            for side in sorted(found, key=lambda hosts: (len(hosts), sorted(hosts)))[:-1]
-        ]
+            groups[pod].setdefault(root(host), set()).add(host)
+        apart = {(root(one), root(other)) for one, other in closed}
+        found: list[tuple[int, frozenset[int], int]] = []
+        for pod, of_root in sorted(groups.items()):
+            *small, _ = sorted(of_root, key=lambda at: (len(of_root[at]), sorted(of_root[at])))
+            sides = [frozenset(of_root[at]) for at in small]
+            found += [(pod, side, 0) for side in sides if len(side) > 1]
+            for together in self._perhaps_one_side(small, of_root, apart):
+                hosts = frozenset(host for at in together for host in of_root[at])
+                found.append((pod, hosts, len(together) - 1))
+        return found
+
+    def _perhaps_one_side(
+        self, small: Sequence[int], groups: Mapping[int, set[int]], apart: set[tuple[int, int]]
+    ) -> Iterator[list[int]]:
+        """Groups of hosts of which no ping shows that they are apart, at least one of several hosts.
+
+        A host that RoCE does not reach either is left out: it is at fault as a whole.
+        """
+        left = [at for at in reversed(small) if len(groups[at]) > 1 or self._reached_by_roce(min(groups[at]))]
+        while left and len(groups[left[0]]) > 1:
+            together: list[int] = []
+            for at in left:
+                if not any((at, other) in apart or (other, at) in apart for other in together):
+                    together.append(at)
+            if len(together) > 1:
+                yield together
+            left = [at for at in left if at not in together]
+
+    def _reached_by_roce(self, host: int) -> bool:
+        """Whether any RoCE ping to or from a host came back, or none was sent."""
+        ends = [2 * port + ROCE for port in self._host_ports[host]]
+        sent = sum(self._end_sent[end] for end in ends)
+        return not sent or sum(self._end_lost[end] for end in ends) < sent

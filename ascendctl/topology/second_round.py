@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from ascendctl.topology.blame import Blame, explain
+from ascendctl.topology.contradictions import Clues, contradictions, free_of
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import (
     MeshPlan,
@@ -41,7 +42,7 @@ def second_round(fabric: Fabric, plan: MeshPlan, observations: Sequence[Observat
 
     At most a fifth of the first round's pings (or 64), with at least twice its packets each.
     """
-    found = explain(fabric, observations)
+    found = explain(fabric, free_of(contradictions(fabric, Clues()), observations))
     suspects: dict[tuple[Plane, PortId], int] = {}
     links: list[tuple[Plane, PortId, PortId]] = []
     for blame in found.blames:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ascendctl.results import Component, ComponentKind, Peer, Verdict
-from ascendctl.topology.fabric import Fabric, Plane, PortId
+from ascendctl.topology.blame import explain
+from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.localise import Clues, localise
-from ascendctl.topology.mesh import MeshMode, Observation, pair_cell, plan_mesh
+from ascendctl.topology.mesh import MeshMode, Observation, Ping, pair_cell, plan_mesh
 from ascendctl.topology.second_round import second_round
 from tests.topology import networks
 from tests.topology.networks import Fault, a2, a3, changed, observed
@@ -144,6 +147,100 @@ def test_uplinks_of_the_only_two_switches_are_alternatives() -> None:
     assert verdict.confidence < 0.6
 
 
+def _all_roce(on: Plane, a: Port, b: Port) -> float:
+    return float(on is ROCE)
+
+
+BETWEEN = "between leaf switches"
+ALL_ROCE = {
+    "a3, two leaf switches": a3(8),
+    "a3, six": a3(24),
+    "a2, four": a2(32),
+    "a3, nobody hears a switch": a3(24, leaves=False),
+    "a3, half of the hosts hear none": changed(
+        a3(24), lambda port: {"switch": None} if port.id.host > "n12" else {}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALL_ROCE)
+def test_where_all_roce_is_lost_it_is_one_cause_and_neither_a_leaf_nor_the_spine(case: str) -> None:
+    fabric = ALL_ROCE[case]
+    plan = plan_mesh(fabric, MeshMode.SAMPLE)
+    first = observed(fabric, [_all_roce], plan=plan)
+    again = observed(fabric, [_all_roce], plan=second_round(fabric, plan, first))
+    (verdict,) = localise(fabric, [*first, *again])
+    assert verdict.component == Component(ComponentKind.SWITCH, value="every leaf switch")
+    lost = [o for o in first if o.received != o.sent and o.ping.plane is ROCE]
+    assert set(verdict.explains) >= {pair_cell(o.ping) for o in lost}
+    assert verdict.alternatives == ()
+
+
+def test_where_no_ping_stays_behind_one_leaf_its_loss_may_be_beyond_it() -> None:
+    """One host per switch: that all switches fail and that all between them fails is the same."""
+    fabric = changed(a3(24), lambda port: {"switch": f"leaf of {port.id.host}"})
+    (verdict,) = localise(fabric, observed(fabric, [_all_roce]))
+    both = {Component(ComponentKind.SWITCH, value=of) for of in ("every leaf switch", BETWEEN)}
+    assert {verdict.component, *verdict.alternatives} == both
+    assert verdict.confidence < 0.95
+
+
+def test_all_between_the_leaf_switches_is_no_leaf_switch() -> None:
+    fabric = a3(24)
+    between: Fault = lambda on, a, b: float(on is ROCE and a.switch != b.switch)  # noqa: E731
+    assert named(localise(fabric, observed(fabric, [between]))) == {
+        Component(ComponentKind.SWITCH, value=BETWEEN)
+    }
+
+
+def test_where_too_many_parts_explain_as_well_nobody_is_accused() -> None:
+    fabric = a3(2)
+    one, other = PortId("n00", 0), PortId("n01", 0)
+    pings = [
+        Ping(ROCE, source, target, fabric.by_id[target].address(ROCE) or "")
+        for source, target in ((one, other), (other, one))
+    ]
+    lost = [Observation(ping, 12, 0) for ping in pings]
+    assert localise(fabric, lost) == ()
+    assert {o for suspicion in explain(fabric, lost).suspicions for o in suspicion.observations} == set(lost)
+
+
+def test_hosts_that_hear_no_switch_are_not_put_behind_one_for_losses_that_another_explains() -> None:
+    truth = a2(64)
+    blank = ("n09", "n20", "n30", "n41", "n50", "n60")
+    fabric = changed(truth, lambda port: {"switch": None} if port.id.host in blank else {})
+    faults = [
+        networks.lossy_switch("leaf1", 0.35, truth=truth),  # n09 is behind it
+        networks.lossy_uplinks("leaf4"),
+    ]
+    assert named(localise(fabric, observed(fabric, faults))) == {
+        Component(ComponentKind.SWITCH, switch="leaf1"),
+        Component(ComponentKind.SWITCH, switch="leaf4", value="uplinks"),
+    }
+
+
+def test_hosts_of_a_split_that_no_ping_put_together_are_one_side() -> None:
+    fabric = a3(16)
+    apart = {"n00", "n01", "n05"}
+    observations = [
+        o
+        for o in observed(fabric, [networks.split_pod(apart)])
+        # No ping between n05 and the rest of its side.
+        if o.ping.plane is ROCE
+        or not {o.ping.source.host, o.ping.target.host} <= apart
+        or "n05" not in (o.ping.source.host, o.ping.target.host)
+    ]
+    side = {Component(ComponentKind.SUPER_POD, value="0: n[00-01,05] apart")}
+    assert named(localise(fabric, observations)) == side
+    # A host that RoCE does not reach either is at fault by itself: nothing shows on which side it is.
+    lonely = [
+        replace(o, received=0) if "n09" in (o.ping.source.host, o.ping.target.host) else o
+        for o in observations
+        if o.ping.plane is ROCE or not {"n09"} < {o.ping.source.host, o.ping.target.host} & {"n09", *apart}
+    ]
+    assert named(localise(fabric, lonely)) == side | {Component(ComponentKind.HOST, "n09")}
+
+
 # --- facts ----------------------------------------------------------------------------------------
 
 
@@ -227,6 +324,44 @@ def test_swapped_cables_are_one_verdict_where_pings_fail(other: PortId) -> None:
 def test_swapped_cables_without_failing_pings_are_no_verdict() -> None:
     fabric = _swapped(a3(16), PortId("n02", 5), PortId("n12", 5))
     assert localise(fabric, observed(fabric)) == ()
+
+
+@pytest.mark.parametrize("loss", [0.9, 1.0])
+def test_a_swap_is_found_though_one_end_is_behind_a_switch_at_fault(loss: float) -> None:
+    one, other = PortId("n02", 5), PortId("n12", 5)
+    fabric = _swapped(a3(24), one, other)  # n02 device 5 hears leaf3 now
+    faults = [networks.dead_port(end.host, end.device, ROCE) for end in (one, other)]
+    verdicts = localise(fabric, observed(fabric, [*faults, networks.lossy_switch("leaf3", loss)]))
+    swap = Component(ComponentKind.LINK, "n12", 5, 2, Peer("n02", 5), value="cable swap")
+    assert named(verdicts) == {swap, Component(ComponentKind.SWITCH, switch="leaf3")}
+    cells = [cell for verdict in verdicts for cell in verdict.explains]
+    assert len(cells) == len(set(cells))
+
+
+def test_a_swap_with_an_end_that_hears_nothing_is_inferred() -> None:
+    one, other = PortId("n02", 5), PortId("n12", 5)
+    swapped = _swapped(a3(16), one, other)
+    blank = {"switch": None, "switch_port": None}
+    fabric = changed(swapped, lambda port: blank if port.id.host == other.host else {})
+    faults = [networks.dead_port(end.host, end.device, ROCE) for end in (one, other)]
+    (verdict,) = localise(fabric, observed(fabric, faults))
+    assert verdict.component == Component(ComponentKind.LINK, "n02", 5, 2, Peer("n12", 5), value="cable swap")
+    assert 0.9 < verdict.confidence < 0.99
+    # The place that n02 device 5 hears is another's who hears its switch: no swap with n12.
+    third = PortId("n09", 5)
+    fabric = _swapped(a3(16), one, third)
+    fabric = changed(
+        fabric,
+        lambda port: (
+            blank
+            if port.id.host == other.host
+            else {"switch": "leaf1", "switch_port": "400GE1/2/1:1"}
+            if port.id == third
+            else {}
+        ),
+    )
+    verdicts = localise(fabric, observed(fabric, faults))
+    assert named(verdicts) == {device("n02", 5, 2, "roce"), device("n12", 5, 2, "roce")}
 
 
 def test_two_broken_ports_are_no_swap() -> None:
