@@ -1,5 +1,6 @@
 # make demo   set up, then verify a simulated cluster of 8 servers with seeded faults
 # make test   set up, then run the tests (installs OpenSSH's server and Chromium with apt-get where it can)
+# make test-e2e   the engine with torch and real vLLM on CPU, in a venv of its own (Python 3.11, 3.4 GiB, cached)
 # make lint   ruff and mypy
 # make docs   regenerate the pages that come from the code
 # make bundle-wheels   what installs without a network, into dist/wheels (WHEELS=FOLDER, CONSTRAINT=FILE)
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-e2e lint docs clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "ascendctl needs Python 3.10 or newer; this is %d.%d. On openEuler 22.03 (Python 3.9): install a newer one beside it and run: make PYTHON=python3.11 ..." % v[:2])'
@@ -28,6 +29,13 @@ test: $(VENV)/.installed-dev
 	  || sh tests/install_chromium.sh
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+E2E_VENV ?= .venv-e2e
+# Python 3.11 for it; looked for on the PATH when not named.
+E2E_PYTHON ?=
+test-e2e:
+	E2E_PYTHON='$(E2E_PYTHON)' sh tests/e2e/install_venv.sh '$(E2E_VENV)'
+	$(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini tests/e2e
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +52,4 @@ bundle-wheels: $(VENV)/.installed
 	$(BIN)/python -m offline.bundle_wheels --output '$(WHEELS)' $(if $(CONSTRAINT),--constraint '$(CONSTRAINT)')
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(E2E_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -147,7 +147,8 @@ def test_int8_cache_refuses_only_where_the_joiner_names_it() -> None:
 
 
 def test_an_extension_survives_and_an_old_peer_reads_the_rest() -> None:
-    for extension in (EXTENSION, FULL):
+    gpu = replace(EXTENSION, links=("cuda_ipc:0123456789abcdef", "nccl"))
+    for extension in (EXTENSION, FULL, gpu):
         data = encode_join(replace(G3, extension=extension))
         assert decode_join(data) == replace(G3, extension=extension)
         content = json.loads(data)["content"]

@@ -23,6 +23,9 @@ MAX_CHUNK_BYTES = 128 * MIB
 DEFAULT_CHUNK_BYTES = 32 * MIB
 # Tensors from this size on are sent from where they lie; smaller ones are packed together.
 SMALL_BYTES = MIB
+# A pack is closed here even where chunks may be larger: while one is sent the next is packed and the last
+# unpacked, and for thousands of small tensors that work is most of it.
+PACK_BYTES = 8 * MIB
 DIGEST_BYTES = 16
 # The memory format of a tensor whose bytes are its elements in the order of its strides.
 PLAIN_FORMAT = "ND"
@@ -237,8 +240,9 @@ def _shown(text: str) -> str:
 
 def _cut(manifest: Manifest) -> Iterator[tuple[Piece, ...]]:
     limit = manifest.chunk_bytes
+    room = min(PACK_BYTES, limit)
     # A tensor below it always has room in a pack.
-    small = min(manifest.small_bytes, limit)
+    small = min(manifest.small_bytes, room)
     pack: list[Piece] = []
     packed = 0
     for index, entry in enumerate(manifest.entries):
@@ -247,7 +251,7 @@ def _cut(manifest: Manifest) -> Iterator[tuple[Piece, ...]]:
         if entry.nbytes >= small:
             yield from ((piece,) for piece in _pieces(index, entry.nbytes, limit))
             continue
-        if packed + entry.nbytes > limit:
+        if packed + entry.nbytes > room:
             yield tuple(pack)
             pack, packed = [], 0
         pack.append(Piece(index, 0, entry.nbytes))

@@ -38,6 +38,7 @@ _REQUIRED_KEYS = ("device_id", "model_path", "tp", "pp", "port")
 _GROUP_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _HEX = re.compile(r"[0-9a-f]{1,128}")
 _LINK = re.compile(r"[a-z0-9_-]{1,32}")
+_OFFER = re.compile(r"[a-z0-9_-]{1,32}(:[0-9a-f]{1,32})?")  # a GPU's id where that matters: links.choose
 _MOST_LINKS = 16
 _MOST_REDIRECTS = 64
 _DEEPEST = 64
@@ -304,7 +305,7 @@ def _extension(fields: object) -> Extension:
         raise JoinError(f"its extension is a {_kind(fields)}, not an object")
     _check_version(fields, JoinError)
     identity, nonce, content, lost = (fields.get(key) for key in ("id", "n", "content", "lost"))
-    links = _names(fields.get("links"), _LINK, _MOST_LINKS)
+    links = _names(fields.get("links"), _OFFER, _MOST_LINKS)
     if not isinstance(identity, str) or not _HEX.fullmatch(identity):
         raise JoinError("its extension has no identity digest (id)")
     if not isinstance(nonce, str) or not _HEX.fullmatch(nonce) or len(nonce) != 2 * NONCE_BYTES:
