@@ -16,6 +16,7 @@ import typer
 from ascendctl import __version__
 from ascendctl.cli import (
     bundle,
+    consistency_test,
     demo,
     diff,
     env,
@@ -61,6 +62,7 @@ def build_app() -> typer.Typer:
         ranktable,
         diff,
         watch,
+        consistency_test,
         bundle,
         inventory,
         explain,

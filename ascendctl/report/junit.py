@@ -46,9 +46,12 @@ _ELEMENT = {
 _Cases = dict[str, list[Result]]
 
 
-def write_junit(run: Run, exit_code: int, stream: TextIO, *, strict: bool = False) -> None:
+def write_junit(
+    run: Run, exit_code: int, stream: TextIO, *, strict: bool = False, command: str = _RUN
+) -> None:
     """Write the report of a run as UTF-8 XML, one case at a time. ``strict``: a warning is a failure.
 
+    ``command`` names the run.
     A case's class is its host (or the switch, group or cluster), its name the check's id. The first
     suite tells of the run and holds what lies on no host. Raises OSError of the stream.
     """
@@ -59,7 +62,7 @@ def write_junit(run: Run, exit_code: int, stream: TextIO, *, strict: bool = Fals
     for number, (host, classes) in enumerate(suites.items()):
         properties = _run_properties(run, exit_code) if host is None else _host_properties(notes.get(host))
         attributes = {
-            "name": _RUN if host is None else one_word(host),
+            "name": command if host is None else one_word(host),
             "hostname": "localhost" if host is None else one_word(host),
             "timestamp": started,
             "time": f"{run.duration_s:.3f}" if host is None else "0",

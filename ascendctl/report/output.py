@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -40,7 +40,7 @@ FILE_NAMES: dict[ReportFormat, tuple[str, ...]] = {
 }
 ENVIRONMENTS = "env"
 MARKER = ".ascendctl-output"
-_MARKER_TEXT = "This folder was written by ascendctl verify --output, which replaces its reports there.\n"
+_MARKER_TEXT = "This folder was written by ascendctl --output, which replaces its reports there.\n"
 _HTML_MODULE = "ascendctl.report.html"
 
 
@@ -90,21 +90,38 @@ def write_reports(
     interface. Reports of an earlier output that are not asked for now are removed: what lies in the
     folder tells of one run. Where a report cannot be written the earlier ones stay. Raises OutputError.
     """
-    prepare_output(directory)
     wanted = [one for one in ReportFormat if one in formats]
-    drafts: list[tuple[Path, Path]] = []
-    try:
+    with whole_files(directory) as create:
+        paths = []
         for one in wanted:
             for name, write in zip(FILE_NAMES[one], _writers(one), strict=True):
-                draft = _draft(directory, name)
-                drafts.append((draft, directory / name))
-                with draft.open("w", encoding="utf-8", newline="\n") as stream:
+                with create(name) as stream:
                     write(run, exit_code, stream, strict=strict)
+                paths.append(directory / name)
         for one in ReportFormat:
             if one not in wanted:
                 for name in FILE_NAMES[one]:
                     (directory / name).unlink(missing_ok=True)
         environments = _environments(run, directory, ssh_addresses, ReportFormat.ENV in wanted)
+    return (*paths, *environments)
+
+
+@contextlib.contextmanager
+def whole_files(directory: Path) -> Iterator[Callable[[str], TextIO]]:
+    """What opens files of the folder by name for writing; all of them appear there together, at the end.
+
+    Where one cannot be written, the earlier ones stay. Raises OutputError.
+    """
+    prepare_output(directory)
+    drafts: list[tuple[Path, Path]] = []
+
+    def create(name: str) -> TextIO:
+        draft = _draft(directory, name)
+        drafts.append((draft, directory / name))
+        return draft.open("w", encoding="utf-8", newline="\n")
+
+    try:
+        yield create
         for draft, path in drafts:
             draft.replace(path)
     except OSError as error:
@@ -113,7 +130,6 @@ def write_reports(
         for draft, _ in drafts:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-    return (*(path for _, path in drafts), *environments)
 
 
 def _environments(

@@ -78,16 +78,20 @@ def print_heading(console: Console, title: str) -> None:
     _Screen(console).heading(title)
 
 
-def print_line(console: Console, text: str, style: str = "") -> None:
-    """A line of text, wrapped where it is too long."""
-    _Screen(console).line(Text(shown(text), style=style))
+def print_line(console: Console, text: str, style: str = "", *, indent: int = 0, as_is: bool = False) -> None:
+    """A line of text, wrapped where it is too long; ``indent`` in columns.
+
+    ``as_is``: text of ours that is printable, whose blanks are to stay.
+    """
+    _Screen(console).block(Text(" " * indent), Text(text if as_is else shown(text), style=style))
 
 
-def print_marked(console: Console, status: Status, head: str, text: str) -> None:
-    """One line behind the mark of a status; its head is in the mark's colour."""
+def print_marked(console: Console, status: Status, head: str, text: str, *, as_is: bool = False) -> None:
+    """One line behind the mark of a status; its head, if any, is in the mark's colour."""
     screen, mark = _Screen(console), _BY_STATUS[status]
     prefix = Text.assemble("  ", screen.symbol(mark), " ")
-    screen.block(prefix, Text.assemble((shown(head), mark.style), "  ", shown(text)))
+    before = ((shown(head), mark.style), "  ") if head else ()
+    screen.block(prefix, Text.assemble(*before, text if as_is else shown(text)))
 
 
 def verdict_line(run: Run, folded: Folded, *, strict: bool, exit_code: int) -> str:

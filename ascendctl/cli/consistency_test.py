@@ -1,0 +1,273 @@
+"""``ascendctl consistency-test``: does every candidate server answer exactly as the reference?"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ascendctl.cli.exits import Refused
+from ascendctl.cli.interruption import deferred
+from ascendctl.cli.options import ConnectTimeoutOption, QuietOption
+from ascendctl.results import ExitCode, exit_code
+
+if TYPE_CHECKING:
+    from ascendctl.consistency.prompts import Prompt
+    from ascendctl.consistency.servers import Server
+    from ascendctl.consistency.verdicts import ConsistencyRun
+    from ascendctl.report.consistency_output import ConsistencyFormat
+
+
+class Format(str, Enum):
+    TABLE = "table"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``consistency-test``."""
+    app.command("consistency-test")(consistency_test)
+
+
+def _print_schema(wanted: bool) -> None:
+    if not wanted:
+        return
+    import json
+
+    from ascendctl.report.consistency_json import schema
+
+    print(json.dumps(schema(), indent=2))
+    raise typer.Exit
+
+
+def consistency_test(
+    reference: Annotated[
+        str, typer.Option("--reference", "-r", help="The server whose answers are right.", metavar="URL")
+    ],
+    candidate: Annotated[
+        list[str],
+        typer.Option("--candidate", "-c", help="A server to compare with it (repeatable).", metavar="URL"),
+    ],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts", help="Ask these (YAML, JSON Lines, or text) in place of 52.", metavar="FILE"
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, max=100_000, help="Tokens to generate per prompt.")
+    ] = 64,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--concurrency", min=1, max=1024, help="Above 1: also ask so many at a time, in a second round."
+        ),
+    ] = 1,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model's served name (default: the first listed).", metavar="NAME"),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option("--api-key-env", help="Environment variable with the API key.", metavar="VAR"),
+    ] = None,
+    api_key_command: Annotated[
+        str | None,
+        typer.Option("--api-key-command", help="Command that prints the API key.", metavar="CMD"),
+    ] = None,
+    weight_digests: Annotated[
+        bool,
+        typer.Option(
+            "--weight-digests", help="Also compare SHA-256 of all weights (vLLM 0.32; disturbs serving)."
+        ),
+    ] = False,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="What to print on standard output.")
+    ] = Format.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write reports as files into this folder.", metavar="DIR"),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats", help="Which reports: json,junit,markdown,html (default: all).", metavar="LIST"
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Warnings, numerically close too, count as findings (exit 1).")
+    ] = False,
+    min_coverage: Annotated[
+        float,
+        typer.Option("--min-coverage", min=0, max=100, help="Exit code 3 below this percentage looked at."),
+    ] = 100.0,
+    quiet: QuietOption = False,
+    connect_timeout: ConnectTimeoutOption = 10.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for one answer.")] = 300.0,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", min=1, help="Seconds for the whole run.")
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON Schema of --format json and stop.",
+            is_eager=True,
+            callback=_print_schema,
+        ),
+    ] = False,
+) -> None:
+    """Ask all servers the same prompts at temperature 0 and compare tokens and logprobs exactly.
+
+    The reference is first compared with itself: what it does not repeat is the noise floor.
+
+    Exit codes: 0 identical, or numerically close (1 with --strict); 1 different; 2 usage; 3 a server could
+    not be asked, or not enough could be proven; 4 internal error; 130 interrupted (what was compared until
+    then is still reported).
+    """
+    del schema
+    servers = _servers([reference, *candidate])
+    wanted = _prepared(output, formats)
+    asked = _prompts(prompts)
+    key = _api_key(api_key_env, api_key_command)
+
+    from ascendctl.consistency.asking import Limits, ask_all
+    from ascendctl.consistency.observed import Log, Observation
+    from ascendctl.consistency.verdicts import judge
+    from ascendctl.report.consistency_progress import AskingProgress
+
+    logs = [Log(server) for server in servers]
+    seen = Observation(asked, logs[0], tuple(logs[1:]), max_tokens, concurrency, model)
+    limits = Limits(connect_s=connect_timeout, request_s=timeout, run_s=deadline)
+    started_at, started = dt.datetime.now(dt.timezone.utc), time.monotonic()
+    with deferred("stopping; interrupt again to throw away what was learned") as interruption:
+        with AskingProgress(quiet=quiet) as progress:
+            ask_all(
+                seen,
+                limits,
+                progress,
+                api_key=key,
+                digests=weight_digests,
+                stopping=lambda: interruption.came,
+            )
+        run = judge(seen, started_at, time.monotonic() - started)
+    code = exit_code(
+        run.results, strict=strict, min_coverage_percent=min_coverage, interrupted=run.interrupted
+    )
+    problem = _written(run, code, output, wanted, strict=strict) if output else ""
+    _print(run, format, code)
+    if problem:
+        print(f"ascendctl: {problem}", file=sys.stderr)
+        code = ExitCode.INTERRUPTED if run.interrupted else ExitCode.USAGE
+    raise typer.Exit(code)
+
+
+def _servers(texts: Sequence[str]) -> list[Server]:
+    from ascendctl.consistency.servers import AddressError, server_at
+
+    servers: list[Server] = []
+    for option, text in zip(("--reference", *["--candidate"] * len(texts)), texts, strict=False):
+        try:
+            server = server_at(text)
+        except AddressError as error:
+            raise Refused(f"{option}: {error}") from error
+        if any(server.name == other.name for other in servers):
+            raise Refused(f"{option}: {server.name} is named twice; a server is not compared with itself")
+        servers.append(server)
+    return servers
+
+
+def _prompts(path: Path | None) -> tuple[Prompt, ...]:
+    from ascendctl.consistency.prompts import PromptsError, builtin_prompts, read_prompts
+
+    if path is None:
+        return builtin_prompts()
+    try:
+        return read_prompts(path)
+    except PromptsError as error:
+        raise Refused(f"--prompts: {error}") from error
+
+
+def _api_key(variable: str | None, command: str | None) -> str:
+    """The key, or nothing where none is named; from where passwords of hosts come from, and as careful."""
+    if variable is None and command is None:
+        return ""
+    if variable is not None and command is not None:
+        raise Refused("--api-key-env and --api-key-command both name the key: give one of them")
+    import shlex
+
+    from ascendctl.inventory import Endpoint, PasswordSource
+    from ascendctl.transport.passwords import PasswordError, resolve_passwords
+
+    try:
+        argv = tuple(shlex.split(command)) if command is not None else ()
+    except ValueError as error:
+        raise Refused(f"--api-key-command: {error}") from error
+    if command is not None and not argv:
+        raise Refused("--api-key-command is empty")
+    api = Endpoint("the servers' API", "", password=PasswordSource(env=variable, command=argv))
+    try:
+        key = resolve_passwords([api]).of(api) or ""
+    except PasswordError as error:
+        raise Refused(str(error)) from error
+    if not (key.isascii() and key.isprintable()):
+        raise Refused("the API key holds characters that no HTTP header may: is it the right one?")
+    return key
+
+
+def _prepared(output: Path | None, formats: str | None) -> Sequence[ConsistencyFormat]:
+    """The formats to write, once it is sure that the folder may be written to."""
+    if output is None:
+        if formats is not None:
+            raise Refused("--formats says what --output writes; name the folder with --output DIR")
+        return ()
+    from ascendctl.report.consistency_output import ConsistencyFormat
+    from ascendctl.report.output import OutputError, prepare_output
+
+    available = {one.value: one for one in ConsistencyFormat}
+    names = [name.strip() for name in formats.split(",")] if formats is not None else list(available)
+    for name in names:
+        if name not in available:
+            raise Refused(f"--formats: {name!r} is none of {', '.join(available)}")
+    try:
+        prepare_output(output)
+    except OutputError as error:
+        raise Refused(str(error)) from error
+    return [available[name] for name in names]
+
+
+def _written(
+    run: ConsistencyRun,
+    code: ExitCode,
+    output: Path,
+    formats: Sequence[ConsistencyFormat],
+    *,
+    strict: bool,
+) -> str:
+    """Write the reports; why that could not be done, or nothing."""
+    from ascendctl.report.consistency_output import write_consistency_reports
+    from ascendctl.report.output import OutputError
+
+    try:
+        write_consistency_reports(run, code, output, formats, strict=strict)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+def _print(run: ConsistencyRun, format: Format, code: ExitCode) -> None:
+    if format is Format.JSON:
+        from ascendctl.report.consistency_json import write_consistency_json
+
+        write_consistency_json(run, code, sys.stdout)
+        return
+    from rich.console import Console
+
+    from ascendctl.report.consistency_text import render_consistency
+
+    render_consistency(run, Console(), exit_code=code)
