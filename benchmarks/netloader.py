@@ -139,8 +139,7 @@ def source_end(
             addresses[mib, digests] = str(source.start())
             sources.append(source)
             if digests:
-                while not source.holdings.complete:
-                    time.sleep(0.01)
+                digested(source)
     pipe.send(addresses)
     raw = Raw("source", device, pipe.recv())
     while (order := pipe.recv()) is not None:
@@ -161,6 +160,14 @@ def new_source(weights: WeightSet, given: Options, holdings: Holdings | None = N
         bind_ip=IP,
         holdings=holdings,
     )
+
+
+def digested(source: Source) -> None:
+    """Waits until a new source has made its digests."""
+    until_s = time.monotonic() + WAIT_S
+    while not source.holdings.complete:
+        assert time.monotonic() < until_s, "the source does not digest"
+        time.sleep(0.01)
 
 
 class Raw:
@@ -242,6 +249,8 @@ class Ends:
     def transport(self, what: str, size: int = 0, count: int = 0, in_flight: int = 1) -> float:
         """Seconds of the raw transport for the same bytes."""
         order = (what, size, count, in_flight)
+        if self.raw.alone and what == "loop":
+            return copy_one_by_one_seconds(self.device, self.named)
         if self.raw.alone:
             return copy_seconds(self.device, size * count)
         self._pipe.send(order)
@@ -265,6 +274,17 @@ def copy_seconds(device: torch.device, nbytes: int) -> float:
     for _ in range(max(1, nbytes // len(piece))):
         into.copy_(piece)
     torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def copy_one_by_one_seconds(device: torch.device, named: Named) -> float:
+    """One GPU: a copy of every tensor by itself, each awaited."""
+    pairs = [(tensor, torch.empty_like(tensor)) for _, tensor in named]
+    torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    for tensor, into in pairs:
+        into.copy_(tensor)
+        torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 
@@ -432,8 +452,7 @@ def chain_run(named: Named, pipes: list[Any], given: Any, *, chained: bool) -> f
     capped = options(1, chain=chained, bandwidth_bytes_s=given.chain_mib_s * MIB)
     seed = new_source(WeightSet(named, MIB), capped)
     address = str(seed.start())
-    while not seed.holdings.complete:
-        time.sleep(0.01)
+    digested(seed)
     began = time.monotonic()
     if chained:
         for pipe in pipes:
