@@ -183,7 +183,8 @@ VALUES: dict[str, Any] = {
     "cat_driver_version_info__910A__fdA_after.txt": "23.0.7",
     "hccn_conf__A2__ip_mask_only.txt": {
         "devices": {
-            str(n): {**_address(f"10.20.11.{11 + n}"), "gateway": None, "netdetect": None} for n in range(8)
+            str(n): {**_address(f"10.20.11.{11 + n}"), "gateway": None, "netdetect": None, "mtu_bytes": None}
+            for n in range(8)
         }
     },
     "hccn_duplex__A2A3__full__reconstructed.txt": {"duplex": "Full"},

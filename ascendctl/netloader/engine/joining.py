@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from ascendctl.netloader.engine import metrics
 from ascendctl.netloader.engine.address import Address
 from ascendctl.netloader.engine.identity import Identity
+from ascendctl.netloader.engine.intake import AttemptFailed, Intake, Outcome
 from ascendctl.netloader.engine.links.choose import offered
 from ascendctl.netloader.engine.links.contract import LinkError
 from ascendctl.netloader.engine.manifest import Manifest
 from ascendctl.netloader.engine.options import Options
 from ascendctl.netloader.engine.phases import Phases
-from ascendctl.netloader.engine.receiving import Attempt, AttemptFailed, Finished, Intake, Joiner, Outcome
+from ascendctl.netloader.engine.receiving import Attempt, Finished, Joiner
 from ascendctl.netloader.engine.shop import LegacyTensors
 from ascendctl.netloader.engine.source import Source
 from ascendctl.netloader.engine.weights import WeightSet

@@ -11,11 +11,8 @@ import binascii
 import contextlib
 import socket
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING
 
 from ascendctl.netloader.engine.address import Address
 from ascendctl.netloader.engine.control import Control, ControlError, Label, send_bytes
@@ -24,25 +21,23 @@ from ascendctl.netloader.engine.conversation import (
     Conversation,
     ConversationEnded,
     How,
-    shown_text,
 )
 from ascendctl.netloader.engine.devices import finish, on_device
 from ascendctl.netloader.engine.digest import Digester
-from ascendctl.netloader.engine.digest import Pending as PendingDigest
-from ascendctl.netloader.engine.holdings import Holdings
 from ascendctl.netloader.engine.identity import Identity
+from ascendctl.netloader.engine.intake import AttemptFailed, Intake, Outcome, Stream, WrongBytes
 from ascendctl.netloader.engine.legacy_joining import LegacyMismatch, receive_legacy
 from ascendctl.netloader.engine.links.choose import offered, open_link
-from ascendctl.netloader.engine.links.contract import Link, LinkError, Pending
+from ascendctl.netloader.engine.links.contract import Link, LinkError
 from ascendctl.netloader.engine.links.rendezvous import Hosted, group_prefix, hosted_store
-from ascendctl.netloader.engine.manifest import Chunk, Manifest, ManifestError, differences
+from ascendctl.netloader.engine.manifest import Manifest, ManifestError, differences
 from ascendctl.netloader.engine.opening import opened
 from ascendctl.netloader.engine.options import Options
 from ascendctl.netloader.engine.phases import Phases
 from ascendctl.netloader.engine.proof import ProofError, answer, new_nonce
 from ascendctl.netloader.engine.serving import BUSY
-from ascendctl.netloader.engine.shop import IN_FLIGHT, LegacyTensors
-from ascendctl.netloader.engine.weights import Incoming, WeightSet
+from ascendctl.netloader.engine.shop import LegacyTensors
+from ascendctl.netloader.engine.weights import WeightSet
 from ascendctl.netloader.engine.wire import (
     Ack,
     AnswerError,
@@ -54,31 +49,9 @@ from ascendctl.netloader.engine.wire import (
     read_answer,
 )
 
-if TYPE_CHECKING:
-    import torch
-
-_DIGESTS_UNDER_WAY = 2
 _LOOK_EVERY_S = 0.5
 _GRACE_S = 0.3
 _GOODBYE_S = 2.0
-
-
-class Outcome(Enum):
-    """What an attempt that failed means for the next one."""
-
-    REFUSED = "refused"  # this source will not serve this joiner
-    BUSY = "busy"  # it will, later
-    LOST = "lost"  # it might have; the connection, the process or the time ended
-    CORRUPT = "corrupt"  # bytes arrived that are not those of the manifest
-
-
-class AttemptFailed(Exception):
-    """``str()`` is the reason; ``phase`` where it happened."""
-
-    def __init__(self, phase: str, outcome: Outcome, reason: str) -> None:
-        super().__init__(shown_text(reason))
-        self.phase = phase
-        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -94,50 +67,6 @@ class Joiner:
     phases: Phases
     legacy: LegacyTensors = field(default_factory=LegacyTensors)
     relay_port: int | None = None
-
-
-@dataclass
-class Intake:
-    """What has arrived so far. ``verified`` chunks of ``manifest`` are in place."""
-
-    holdings: Holdings | None = None
-    until_s: float | None = None
-    manifest: Manifest | None = None
-    verified: int = 0
-    bytes: int = 0
-    weights_version: int | None = None
-
-    def left_s(self, limit_s: float) -> float:
-        """The shorter of ``limit_s`` and what is left of the whole load's time. Raises AttemptFailed at 0."""
-        if self.until_s is None:
-            return limit_s
-        left_s = self.until_s - time.monotonic()
-        if left_s <= 0:
-            raise AttemptFailed("load", Outcome.LOST, "the time for the whole load (TOTAL_TIMEOUT) is over")
-        return min(limit_s, left_s)
-
-    def begin(self, manifest: Manifest) -> int:
-        """The first chunk still wanted of this manifest; from 0 where it is not the content so far."""
-        same = (
-            self.manifest is not None
-            and self.manifest.digests is not None
-            and manifest.digests is not None
-            and self.manifest.content_id == manifest.content_id
-        )
-        if not same:
-            self.manifest, self.verified = manifest, 0
-            if self.holdings is not None:
-                self.holdings.begin(manifest)
-        return self.verified
-
-    def advance(self, chunk: Chunk) -> None:
-        """This chunk, the next one wanted, is verified and in place."""
-        if chunk.index != self.verified:
-            raise AssertionError(f"chunk {chunk.index} is not the one after the first {self.verified}")
-        self.verified += 1
-        self.bytes += chunk.nbytes
-        if self.holdings is not None:
-            self.holdings.advance(self.verified)
 
 
 @dataclass(frozen=True)
@@ -342,13 +271,13 @@ class Attempt:
 
     def _receive(self, conversation: Conversation, link: Link, manifest: Manifest, first: int) -> None:
         with Digester(self._joiner.weights.device) as digester:
-            stream = _Stream(self._joiner.weights, manifest, self._intake, link, digester, first)
+            stream = Stream(self._joiner.weights, manifest, self._intake, link, digester, first)
             try:
                 while not stream.finished:
                     stream.post(conversation.available(-1, 0.0))
                     if not stream.step(self._intake.left_s(self._timeouts.chunk_s)):
                         self._await_more(conversation, stream.posted)
-            except _WrongBytes as wrong:
+            except WrongBytes as wrong:
                 raise self._corrupt(conversation, wrong) from None
             finally:
                 stream.close()
@@ -367,7 +296,7 @@ class Attempt:
                 conversation.stop(reason)
                 raise AttemptFailed("wire", Outcome.LOST, reason)
 
-    def _corrupt(self, conversation: Conversation, wrong: _WrongBytes) -> AttemptFailed:
+    def _corrupt(self, conversation: Conversation, wrong: WrongBytes) -> AttemptFailed:
         # A source whose weights are being changed said so before it changed them.
         ending = conversation.ended_within(_GRACE_S)
         if ending is not None and ending.how is How.ABORTED:
@@ -436,104 +365,6 @@ class Attempt:
     def _phase(self, name: str, **fields: object) -> Iterator[dict[str, object]]:
         with self._joiner.phases.phase(name, source=self._source, **fields) as told:
             yield told
-
-
-class _WrongBytes(Exception):
-    def __init__(self, chunk: Chunk) -> None:
-        super().__init__(f"chunk {chunk.index}")
-        self.chunk = chunk
-
-
-class _Stream:
-    """The chunks on their way: a few posted, a few being digested, the rest verified and in place."""
-
-    def __init__(
-        self,
-        weights: WeightSet,
-        manifest: Manifest,
-        intake: Intake,
-        link: Link,
-        digester: Digester,
-        first: int,
-    ) -> None:
-        self._weights = weights
-        self._manifest = manifest
-        self._intake = intake
-        self._link = link
-        self._digester = digester
-        self._posted: deque[tuple[Chunk, Incoming, Pending]] = deque()
-        self._digesting: deque[tuple[Chunk, Incoming, PendingDigest | None]] = deque()
-        self._spare: list[torch.Tensor] = []
-        self.posted = first
-        self.digest_s = 0.0
-
-    @property
-    def finished(self) -> bool:
-        return self._intake.verified == len(self._manifest.chunks)
-
-    def post(self, available: int) -> None:
-        """Posts receives for announced chunks, ``IN_FLIGHT`` at once."""
-        chunks = self._manifest.chunks
-        while len(self._posted) < IN_FLIGHT and self.posted < min(available, len(chunks)):
-            chunk = chunks[self.posted]
-            incoming = self._weights.incoming(chunk, self._staging(chunk))
-            self._posted.append((chunk, incoming, self._link.receive(incoming.buffer)))
-            self.posted += 1
-
-    def step(self, timeout_s: float) -> bool:
-        """Finishes one piece of work; False where there is none.
-
-        Raises LinkError, TimeoutError, _WrongBytes.
-        """
-        if self._posted and len(self._digesting) < _DIGESTS_UNDER_WAY:
-            chunk, incoming, pending = self._posted[0]
-            pending.wait(timeout_s)
-            self._posted.popleft()
-            digest = None if self._manifest.digests is None else self._digester.submit(incoming.buffer)
-            self._digesting.append((chunk, incoming, digest))
-            return True
-        if self._digesting:
-            self._settle(timeout_s)
-            return True
-        return False
-
-    def close(self) -> None:
-        """After a failure: takes in what had arrived, and leaves no receive that could write later."""
-        if self._posted:
-            self._link.abort("the join ended")
-            for _, _, pending in self._posted:
-                with contextlib.suppress(LinkError):
-                    pending.wait(1.0)
-            self._posted.clear()
-        with contextlib.suppress(_WrongBytes, TimeoutError):
-            while self._digesting:
-                self._settle(_GOODBYE_S)
-
-    def _settle(self, timeout_s: float) -> None:
-        chunk, incoming, digest = self._digesting[0]
-        if digest is not None and self._manifest.digests is not None:
-            started_s = time.perf_counter()
-            right = digest.result(timeout_s) == self._manifest.digests[chunk.index]
-            self.digest_s += time.perf_counter() - started_s
-            if not right:
-                self._digesting.clear()  # what follows a wrong chunk does not count
-                raise _WrongBytes(chunk)
-        self._digesting.popleft()
-        incoming.commit()
-        if self._intake.holdings is not None:
-            finish(self._weights.device)  # others send it from here in threads of their own
-        self._intake.advance(chunk)
-        if len(chunk.pieces) > 1:
-            self._spare.append(incoming.buffer)
-
-    def _staging(self, chunk: Chunk) -> torch.Tensor | None:
-        """A buffer that has done its duty, if it is large enough; the set makes one otherwise."""
-        if len(chunk.pieces) == 1:
-            return None
-        for place, buffer in enumerate(self._spare):
-            if buffer.numel() >= chunk.nbytes:
-                return self._spare.pop(place)
-        return None
 
 
 class _first(contextlib.AbstractContextManager["_first"]):  # noqa: N801

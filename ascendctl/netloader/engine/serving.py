@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ascendctl.netloader.engine import metrics, phases
 from ascendctl.netloader.engine.address import Address
@@ -39,6 +40,9 @@ from ascendctl.netloader.engine.wire import (
     read_join,
     refuse,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 BUSY = "busy"
 """How the reason of a refusal begins that only time can help: the joiner asks again."""
@@ -325,7 +329,8 @@ class Service:
             link.abort("the join was ended over its control connection")
 
         conversation.at_end(end)
-        under_way: deque[Pending] = deque()
+        # With their bytes: a pack has no other owner while it is on its way.
+        under_way: deque[tuple[Pending, torch.Tensor]] = deque()
         announced, sent = first, 0
         with on_device(shop.shelf.weights.device):
             for chunk in edition.manifest.chunks[first:]:
@@ -340,13 +345,15 @@ class Service:
                 if not shop.bucket.take(chunk.nbytes, ended):
                     conversation.check()
                 while len(under_way) >= IN_FLIGHT:
-                    under_way.popleft().wait(timeout_s)
-                under_way.append(link.send(shop.shelf.weights.outgoing(chunk)))
+                    under_way[0][0].wait(timeout_s)
+                    under_way.popleft()
+                data = shop.shelf.weights.outgoing(chunk)
+                under_way.append((link.send(data), data))
                 sent += chunk.nbytes
                 shop.count(bytes=chunk.nbytes, chunks=1)
                 metrics.count_bytes(metrics.SENT, chunk.nbytes)
-            while under_way:
-                under_way.popleft().wait(timeout_s)
+            for pending, _ in under_way:
+                pending.wait(timeout_s)
         return sent
 
     def _nonsense(self, conversation: Conversation, reason: str) -> ConversationEnded:
