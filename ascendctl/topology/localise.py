@@ -26,6 +26,7 @@ from ascendctl.topology.contradictions import (
     free_of,
     str_port,
 )
+from ascendctl.topology.cycles import no_cycle_collection
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import Observation, pair_cell
 from ascendctl.topology.parts import Part, PartKind
@@ -39,6 +40,7 @@ _DEAD = 0.5
 _SMALL = (PartKind.PORT, PartKind.NPU, PartKind.HOST, PartKind.LINK)
 
 
+@no_cycle_collection()
 def localise(
     fabric: Fabric, observations: Sequence[Observation], clues: Clues | None = None
 ) -> tuple[Verdict, ...]:

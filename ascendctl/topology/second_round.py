@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ascendctl.topology.blame import Blame, explain
 from ascendctl.topology.contradictions import Clues, contradictions, free_of
+from ascendctl.topology.cycles import no_cycle_collection
 from ascendctl.topology.fabric import Fabric, Plane, Port, PortId
 from ascendctl.topology.mesh import (
     MeshPlan,
@@ -37,6 +38,7 @@ _TRIES = 40
 _FEW_GOOD = 16
 
 
+@no_cycle_collection()
 def second_round(fabric: Fabric, plan: MeshPlan, observations: Sequence[Observation]) -> MeshPlan:
     """The pings that would settle what ``observations`` leave open; none where nothing is open.
 
