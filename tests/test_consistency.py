@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.peers import AcrossCheck
 from ascendctl.checks.registry import CLUSTER_CHECKS
 from ascendctl.sim.cluster import SimCluster
 from ascendctl.sim.spec import make_spec
 from tests.fault_recordings import verify_to
 
-ACROSS = {check.id for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck)}
+ACROSS = {check.id for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck | Cabling)}
 Cell = tuple[str, str, int | None]  # check, host, physical id
 
 

@@ -6,7 +6,6 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ import typer
 
 from ascendctl.cli.exits import Refused
 from ascendctl.cli.interruption import deferred
-from ascendctl.cli.options import ConnectTimeoutOption, QuietOption
+from ascendctl.cli.options import ConnectTimeoutOption, Format, QuietOption
 from ascendctl.results import ExitCode, exit_code
 
 if TYPE_CHECKING:
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from ascendctl.consistency.servers import Server
     from ascendctl.consistency.verdicts import ConsistencyRun
     from ascendctl.report.consistency_output import ConsistencyFormat
-
-
-class Format(str, Enum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:

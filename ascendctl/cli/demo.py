@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ascendctl.cli.options import QuietOption
+from ascendctl.cli.options import Format, QuietOption
 from ascendctl.results import ExitCode, Run, Status, exit_code
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def demo(quiet: QuietOption = False) -> None:
 
     Exit code 0 when exactly the seeded faults were reported, else 1.
     """
-    from ascendctl.cli.verify import Format, ask_and_judge, print_run
+    from ascendctl.cli.verify import ask_and_judge, print_run
     from ascendctl.inventory import load
     from ascendctl.sim.cluster import SimCluster
     from ascendctl.sim.demo import DEMO_FAULTS, DEMO_SPEC

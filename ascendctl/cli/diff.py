@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from ascendctl.cli.exits import Refused
+from ascendctl.cli.options import Format
 
 if TYPE_CHECKING:
     from ascendctl.results import Run
-
-
-class Format(str, Enum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ import typer
 
 from ascendctl.facts import Profile
 from ascendctl.topology.mesh import MeshMode
+
+
+class Format(str, Enum):
+    """What a command prints on standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 InventoryOption = Annotated[
     Path | None, typer.Option("--inventory", "-i", help="Inventory file.", metavar="FILE")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from ascendctl.cli.interruption import deferred
 from ascendctl.cli.options import (
     ConnectTimeoutOption,
     ExcludeOption,
+    Format,
     HostsOption,
     HostTimeoutOption,
     InventoryOption,
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from ascendctl.second_phase import MeshSettings
     from ascendctl.topology.mesh import MeshMode
     from ascendctl.verify import Settings
-
-
-class Format(str, Enum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from ascendctl import facts as f
-from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.peers import AcrossCheck
 from ascendctl.checks.registry import CLUSTER_CHECKS
 from ascendctl.checks.waivers import WaiverRule
@@ -50,8 +49,7 @@ from tests.checks.hosts import (
 
 PASS, WARN, FAIL = Status.PASS, Status.WARN, Status.FAIL
 UNKNOWN, SKIPPED, NA = Status.UNKNOWN, Status.SKIPPED, Status.NOT_APPLICABLE
-# Cabling compares hosts with the inventory: see test_cabling.
-CHECKS = [one for one in CLUSTER_CHECKS if isinstance(one, AcrossCheck) and not isinstance(one, Cabling)]
+CHECKS = [one for one in CLUSTER_CHECKS if isinstance(one, AcrossCheck)]
 IDS = [check.id for check in CHECKS]
 Where = tuple[str, int, int | None]  # check, host (its number), physical id
 

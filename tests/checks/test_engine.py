@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ascendctl import facts as f
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.peers import AcrossCheck
 from ascendctl.checks.ascend import Unlearned
 from ascendctl.checks.contract import ClusterCheck
@@ -75,7 +76,7 @@ ALL_READINGS = [
 HCCN_READINGS = ("link", "net_health", "ip", "netdetect", "gateway", "lldp", "vnic", "tls")
 NO_CHIPS = ok(f.MappingFacts(()))
 # Those between hosts that have a cell on every host.
-ACROSS = [check for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck)]
+ACROSS = [check for check in CLUSTER_CHECKS if isinstance(check, AcrossCheck | Cabling)]
 CHECKS_OF = {
     f.Profile.STANDARD: [
         check.id for check in (*HOST_CHECKS, *ACROSS) if check.profile is f.Profile.STANDARD

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ascendctl import facts as f
+from ascendctl.checks.across.cabling import Cabling
 from ascendctl.checks.across.peers import AcrossCheck
 from ascendctl.checks.registry import CLUSTER_CHECKS
 from ascendctl.facts import NetHealth, NpuHealth
@@ -957,7 +958,7 @@ def test_findings_are_complete_and_fold_over_hosts(wanted: Row) -> None:
 BETWEEN_HOSTS = {
     check.id
     for check in CLUSTER_CHECKS
-    if isinstance(check, AcrossCheck) and check.profile is f.Profile.STANDARD
+    if isinstance(check, AcrossCheck | Cabling) and check.profile is f.Profile.STANDARD
 }
 GOOD = [
     pytest.param(A2, set(), id="a2"),

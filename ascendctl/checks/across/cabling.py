@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ascendctl.checks.across.peers import (
-    DevicesAcross,
+    DeviceCells,
     Failed,
     Odd,
     Witness,
@@ -21,7 +21,6 @@ from ascendctl.checks.across.peers import (
     roce_not_wanted,
 )
 from ascendctl.checks.ascend import without_npus
-from ascendctl.checks.rails import Part
 from ascendctl.facts import Cable, ClusterFacts, DeviceFacts, HostFacts, LinkStatus, Reading
 from ascendctl.results import (
     CellKey,
@@ -39,7 +38,7 @@ from ascendctl.topology.contradictions import CABLE_SWAP, str_port
 from ascendctl.topology.fabric import Fabric, Plane, PortId, leaf_switch
 
 
-class Cabling(DevicesAcross):
+class Cabling(DeviceCells):
     """Cables end where the inventory says.
 
     What:
@@ -84,12 +83,6 @@ class Cabling(DevicesAcross):
                 yield self.not_applicable(subject, "the inventory states no cabling for this host")
             for swap in first_at[host.host]:
                 yield self._swapped(swap, devices)
-
-    def judge_peers(self, hosts: Sequence[HostFacts], failed: Failed) -> Iterable[Result]:
-        raise NotImplementedError  # hosts are compared with the inventory, each by itself
-
-    def odd_devices(self, votes: Mapping[Part, Any], hosts: Mapping[str, HostFacts]) -> Mapping[Part, Odd]:
-        return {}
 
     def reading(self, device: DeviceFacts, host: HostFacts) -> Reading[Any]:
         return device.lldp

@@ -184,8 +184,8 @@ class AcrossCheck(Cells, ClusterCheck):
         return f"no other host in {of_group} to compare it with"
 
 
-class DevicesAcross(AcrossCheck):
-    """A check that compares one value of every device; see the module for which cells it gives.
+class DeviceCells(Cells, ClusterCheck):
+    """A check of one value of every device; see the module for which cells it gives.
 
     ``what``: the value, as a sentence begins with it. ``nothing_there``: how a reading ends where there is
     nothing to compare; any other that is not ok is wanted and was not learned.
@@ -206,14 +206,6 @@ class DevicesAcross(AcrossCheck):
     def value(self, device: DeviceFacts, host: HostFacts) -> Hashable | None:
         """What is compared; None where it is not known."""
 
-    @abstractmethod
-    def odd_devices(self, votes: Mapping[Part, Any], hosts: Mapping[str, HostFacts]) -> Mapping[Part, Odd]:
-        """The devices that stand out."""
-
-    def odd_hosts(self, hosts: Sequence[HostFacts], failed: Failed) -> Mapping[str, Odd]:
-        """Hosts that stand out as a whole."""
-        return {}
-
     def not_wanted(self, device: DeviceFacts, host: HostFacts) -> str:
         """Why the device takes no part; empty where it does."""
         return ""
@@ -221,24 +213,6 @@ class DevicesAcross(AcrossCheck):
     def agreed(self, values: Sequence[Any]) -> str:
         """The message of a host whose values are those of its peers."""
         return f"{self.what} is that of the other hosts"
-
-    def judge_peers(self, hosts: Sequence[HostFacts], failed: Failed) -> Iterable[Result]:
-        rolls = {host.host: self._roll(host, failed) for host in hosts}
-        votes = {Part(host, phy): value for host, roll in rolls.items() for phy, value in roll.values.items()}
-        by_name = {host.host: host for host in hosts}
-        odd = self.odd_devices(votes, by_name)
-        whole = self.odd_hosts(hosts, failed)
-        voters = sum(bool(roll.values) for roll in rolls.values())
-        for host in hosts:
-            roll = rolls[host.host]
-            if not roll.values:
-                yield self._without_votes(host, roll)
-            elif voters == 1 and host.host not in whole:
-                yield self.no_peer_read(host.host)
-            else:
-                own = {phy: odd[Part(host.host, phy)] for phy in roll.values if (host.host, phy) in odd}
-                yield from self._judge_host(host, roll, own, whole.get(host.host))
-                yield from self._lost(host, roll)
 
     def _roll(self, host: HostFacts, failed: Failed) -> _Roll:
         roll = _Roll({}, {}, "")
@@ -312,6 +286,36 @@ class DevicesAcross(AcrossCheck):
             actual=odd.actual,
             reading=both_sides(self.reading(device, host), odd.witness),
         )
+
+
+class DevicesAcross(AcrossCheck, DeviceCells):
+    """A check that compares one value of every device with that of its peers."""
+
+    @abstractmethod
+    def odd_devices(self, votes: Mapping[Part, Any], hosts: Mapping[str, HostFacts]) -> Mapping[Part, Odd]:
+        """The devices that stand out."""
+
+    def odd_hosts(self, hosts: Sequence[HostFacts], failed: Failed) -> Mapping[str, Odd]:
+        """Hosts that stand out as a whole."""
+        return {}
+
+    def judge_peers(self, hosts: Sequence[HostFacts], failed: Failed) -> Iterable[Result]:
+        rolls = {host.host: self._roll(host, failed) for host in hosts}
+        votes = {Part(host, phy): value for host, roll in rolls.items() for phy, value in roll.values.items()}
+        by_name = {host.host: host for host in hosts}
+        odd = self.odd_devices(votes, by_name)
+        whole = self.odd_hosts(hosts, failed)
+        voters = sum(bool(roll.values) for roll in rolls.values())
+        for host in hosts:
+            roll = rolls[host.host]
+            if not roll.values:
+                yield self._without_votes(host, roll)
+            elif voters == 1 and host.host not in whole:
+                yield self.no_peer_read(host.host)
+            else:
+                own = {phy: odd[Part(host.host, phy)] for phy in roll.values if (host.host, phy) in odd}
+                yield from self._judge_host(host, roll, own, whole.get(host.host))
+                yield from self._lost(host, roll)
 
 
 @dataclass

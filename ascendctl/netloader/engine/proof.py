@@ -22,8 +22,15 @@ import ipaddress
 import secrets
 import time
 
-from .control import Control, ControlError, Frame, Label, SessionKey, receive_bytes
-from .wire import NONCE_BYTES, AnswerError, JoinError, Nack, decode_join, read_answer
+from ascendctl.netloader.engine.control import Control, ControlError, Frame, Label, SessionKey, receive_bytes
+from ascendctl.netloader.engine.wire import (
+    NONCE_BYTES,
+    AnswerError,
+    JoinError,
+    Nack,
+    decode_join,
+    read_answer,
+)
 
 _PROOF_BYTES = 32
 

@@ -23,13 +23,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .control import ControlTimeout, PeerGone, drain_and_close, load_json, receive_bytes, send_bytes
+from ascendctl.netloader.engine.control import (
+    ControlTimeout,
+    PeerGone,
+    drain_and_close,
+    load_json,
+    receive_bytes,
+    send_bytes,
+)
+from ascendctl.netloader.engine.options import TARGET_GROUP
 
 JOIN_LIMIT_BYTES = 1024
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024  # what vllm-ascend's client takes in
 EXTENSION_VERSION = 1
 NONCE_BYTES = 16
-TARGET_GROUP, DRAFT_GROUP = "netloader", "netloader_draft"
 INT8_CACHE_MODES = ("no", "hbm", "dram")
 
 _EXTENSION_KEY = "ascendctl"
