@@ -23,6 +23,7 @@ PHASES = ("starting", "started", "failed", "stopped")
 _BOOT_ID = re.compile(r"[0-9a-f-]{36}")
 _START_ID = re.compile(r"[0-9a-f]{32}")
 _CODE = re.compile(r"\d{1,3}")
+_PORT = re.compile(r"[0-9A-F]{1,4}")
 
 
 class Life(str, Enum):
@@ -38,10 +39,13 @@ class Life(str, Enum):
 
 
 class Start(str, Enum):
+    """``UNREACHED``: nothing was sent to the host, so nothing was started."""
+
     STARTED = "started"
     RUNS_ALREADY = "runs already"
     REFUSED = "refused"
     FAILED = "failed"
+    UNREACHED = "host not reached"
     UNKNOWN = "unknown"
 
 
@@ -118,7 +122,9 @@ class Seen:
     """One instance as its host tells. ``reason``: why something is not known, or how the instance ended.
 
     ``members``: its live processes, numbered as where they run; ``exit_code``: what the engine ended with;
-    ``statuses``: path of a status file of the engine → its content.
+    ``statuses``: path of a status file of the engine → its content. ``health``: what ``/health`` answered
+    (HTTP status, 0 = nothing), None = not asked, or nothing there to ask with; ``listening``: TCP ports that
+    are listened on where the engine runs, None = not learned.
     """
 
     deployment: str
@@ -131,6 +137,8 @@ class Seen:
     exit_code: int | None = None
     log: LogPart | None = None
     statuses: tuple[tuple[str, bytes], ...] = ()
+    health: int | None = None
+    listening: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -303,6 +311,8 @@ def _seen(capture: HostCapture, deployment: str, instance: str) -> Seen:
         exit_code,
         _log(capture, name),
         _statuses(capture, name),
+        _health(_answer(capture, f"{name}/health")),
+        _listening(_answer(capture, f"{name}/sockets")),
     )
 
 
@@ -353,6 +363,24 @@ def _statuses(capture: HostCapture, name: str) -> tuple[tuple[str, bytes], ...]:
             path, _, content = answer.stdout.partition(b"\n")
             found.append((path.decode("utf-8", "surrogateescape"), content))
     return tuple(found)
+
+
+def _health(answer: Answer | None) -> int | None:
+    said = {} if answer is None else _pairs(answer)
+    if said.get("how", "none") == "none":
+        return None
+    code = said.get("code", "")
+    return int(code) if _CODE.fullmatch(code) else 0
+
+
+def _listening(answer: Answer | None) -> tuple[int, ...] | None:
+    """Ports of ``/proc/net/tcp`` and ``tcp6``, proc_pid_net(5): field 2 is ``ADDRESS:PORT`` in hex, field 4
+    the state, 0A = LISTEN."""
+    if answer is None:
+        return None
+    rows = [line.split() for line in answer.stdout.decode("ascii", "replace").splitlines()]
+    ports = {row[1].rpartition(":")[2] for row in rows if len(row) > 3 and row[3] == "0A"}
+    return tuple(sorted(int(port, 16) for port in ports if _PORT.fullmatch(port)))
 
 
 # The fields of state.json ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ascendctl.netloader.deployment_state import STATE_FORMAT
 from ascendctl.probe.frames import PROTOCOL_VERSION
@@ -30,6 +31,8 @@ STATUS_FILES_MOST = 256
 INSTANCES_MOST = 256
 
 _FILE_MOST_BYTES = 1024 * 1024
+# What /health may take: an engine that is busy answers late.
+_HEALTH_LIMIT_S = 5
 # What `docker exec` gets for an answer, and the keeper for its first line.
 _INSIDE_LIMIT_S = 20
 _STARTED_LIMIT_S = 30
@@ -80,36 +83,47 @@ def start_script(
     return _whole(parts)
 
 
-def look_script(
-    nonce: str,
-    deployment: str,
-    instance: str,
-    *,
-    root: str | None = None,
-    log_from: int | None = None,
-    log_bytes: int = LOG_PART_BYTES,
-    status_prefix: str | None = None,
-) -> bytes:
-    """Asks for one instance's state, processes and log; `deployment_state.parse_seen` reads the answer.
-
-    ``log_from``: the byte to begin at, None = the last ``log_bytes``. ``status_prefix``: the engine's
-    OUTPUT_PREFIX, as the engine sees it, to have its ``PREFIX*.json`` too. Raises ValueError as
-    `start_script`.
+@dataclass(frozen=True)
+class Look:
+    """What is asked of one instance. ``log_from``: the byte to begin at, None = the last ``log_bytes``;
+    ``log_bytes`` 0 = no log. ``status_prefix``: the engine's OUTPUT_PREFIX, as the engine sees it, to have
+    its ``PREFIX*.json`` too. ``api``: address and port to ask for ``/health``, from where the engine runs;
+    which ports are listened on there is told as well.
     """
-    if not 0 <= log_bytes <= LOG_PART_MOST_BYTES or (log_from is not None and log_from < 0):
-        raise ValueError(f"a part of a log has 0 to {LOG_PART_MOST_BYTES} bytes, from byte 0 on")
-    values = {
-        "log_from": "" if log_from is None else str(log_from),
-        "log_bytes": str(log_bytes),
-        "status_prefix": status_prefix or "",
-    }
-    # Refused by `report`, which says so as part of the instance's answer.
-    return _whole([_head(nonce, root), _one(deployment, instance), _assigned(values), "report; end\n"])
+
+    deployment: str
+    instance: str
+    log_from: int | None = None
+    log_bytes: int = LOG_PART_BYTES
+    status_prefix: str | None = None
+    api: tuple[str, int] | None = None
+
+
+def look_script(nonce: str, looks: Sequence[Look], *, root: str | None = None) -> bytes:
+    """Asks for instances' state, processes and log; `deployment_state.parse_seen` reads the answer.
+
+    Raises ValueError as `start_script`.
+    """
+    parts = [_head(nonce, root)]
+    for look in looks:
+        if not 0 <= look.log_bytes <= LOG_PART_MOST_BYTES or (look.log_from or 0) < 0:
+            raise ValueError(f"a part of a log has 0 to {LOG_PART_MOST_BYTES} bytes, from byte 0 on")
+        address, port = look.api or ("", "")
+        values = {
+            "log_from": "" if look.log_from is None else str(look.log_from),
+            "log_bytes": str(look.log_bytes) if look.log_bytes else "",
+            "status_prefix": look.status_prefix or "",
+            "api_address": address,
+            "api_port": str(port),
+        }
+        # Refused by `report`, which says so as part of the instance's answer.
+        parts += [_one(look.deployment, look.instance), _assigned(values), "report\n"]
+    return _whole([*parts, "end\n"])
 
 
 def list_script(nonce: str, *, root: str | None = None) -> bytes:
     """Asks for all instances whose folders are on the host, without logs; `deployment_state.parse_seen`."""
-    values = {"log_from": "", "log_bytes": "", "status_prefix": ""}
+    values = {"log_from": "", "log_bytes": "", "status_prefix": "", "api_port": ""}
     return _whole([_head(nonce, root), _assigned(values), _LIST.replace("@MOST@", str(INSTANCES_MOST))])
 
 
@@ -169,6 +183,7 @@ def _head(nonce: str, root: str | None) -> str:
     values = {"n": nonce, "root": root or "", "inside_script": _INSIDE}
     head = _HEAD.replace("@VERSION@", str(PROTOCOL_VERSION)).replace("@LIMIT@", str(_INSIDE_LIMIT_S))
     head = head.replace("@FILE@", str(_FILE_MOST_BYTES)).replace("@STATUSES@", str(STATUS_FILES_MOST))
+    head = head.replace("@HEALTH@", str(_HEALTH_LIMIT_S))
     return "{ # ascendctl netloader\n" + _assigned(values) + head
 
 
@@ -244,6 +259,22 @@ verb=$1 pid=$2 ticks=$3 boot=$4 id=$5; shift 5; proven='' told=''
 case $verb in
 look) ours; echo "leader $leader"; echo "members$all";;
 stop) end_all "$1" "$2"; echo "signals$signals"; echo "left$all";;
+api) n=$1 name=$2 # which ports are listened on, then what /health says
+  printf '\n@%s begin %s - - - 0 1\n' "$n" "$name/sockets"
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A ' | head -c 65536
+  printf '\n@%s stderr\n\n@%s end\n' "$n" "$n"
+  url="http://$3:$4/health" code='' how=none
+  case $3 in *:*) url="http://[$3]:$4/health";; esac
+  if command -v curl >/dev/null; then
+    how=curl code=$(curl -s -m "$5" --noproxy '*' -o /dev/null -w '%{http_code}' "$url" 2>/dev/null)
+  elif command -v python3 >/dev/null; then
+    how=python3 code=$(python3 -c 'import http.client, sys
+c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=float(sys.argv[3]))
+c.request("GET", "/health")
+print(c.getresponse().status)' "$3" "$4" "$5" 2>/dev/null)
+  fi
+  printf '\n@%s begin %s - - - 0 1\nhow %s\ncode %s\n' "$n" "$name/health" "$how" "$code"
+  printf '\n@%s stderr\n\n@%s end\n' "$n" "$n";;
 files) k=0 n=$1 name=$2 # of the engine: path, then content
   for f in "$3"*.json; do
     [ -f "$f" ] && [ ! -L "$f" ] && [ $k -lt "$4" ] || continue
@@ -354,12 +385,14 @@ report() { # everything of one instance
   fi
   [ -z "$status_prefix" ] || [ "$boot" != "$boot_now" ] \
     || inside @LIMIT@ files "$n" "$name" "$status_prefix" @STATUSES@ @FILE@ 2>/dev/null
+  [ -z "$api_port" ] || [ "$boot" != "$boot_now" ] \
+    || inside @LIMIT@ api "$n" "$name" "$api_address" "$api_port" @HEALTH@ 2>/dev/null
 }
 """
     + _STAT
 )
 
-_START_BEFORE = r"""log_from='' log_bytes=65536 status_prefix='' new=$id
+_START_BEFORE = r"""log_from='' log_bytes=65536 status_prefix='' api_port='' new=$id
 mkdir -p -- "$root" 2>/dev/null || refuse "$root cannot be made: look at its rights and at the space left"
 for f in "$root" "$root/$dep" "$d"; do
   there "$f" || mkdir -- "$f" 2>/dev/null || there "$f" || refuse "$f cannot be made: look at the space left"

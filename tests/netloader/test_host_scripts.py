@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -36,7 +39,9 @@ from ascendctl.probe.script import new_nonce
 from ascendctl.transport.contract import Deadlines, Job
 from ascendctl.transport.local import LocalTransport
 
-FOREVER = "exec sleep 9137 </dev/null\n"
+# Of this process alone, so that tests beside it find and end their own.
+LONG_S = str(1_000_000 + os.getpid())
+FOREVER = f"exec sleep {LONG_S} </dev/null\n"
 PATIENCE_S = 60.0
 
 
@@ -87,7 +92,11 @@ class Host:
 
     def look(self, **asked: object) -> Seen:
         nonce = new_nonce()
-        script = host_scripts.look_script(nonce, "d", "h.1", root=str(self.root), **asked)  # type: ignore[arg-type]
+        script = host_scripts.look_script(
+            nonce,
+            [host_scripts.Look("d", "h.1", **asked)],  # type: ignore[arg-type]
+            root=str(self.root),
+        )
         seen = parse_seen(self.ask(script, nonce))
         assert seen.reason == ""
         (one,) = seen.instances
@@ -134,7 +143,7 @@ def _sleepers() -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if b"9137" in (entry / "cmdline").read_bytes().split(b"\0"):
+                if LONG_S.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
             except OSError:
                 continue
@@ -221,7 +230,7 @@ def test_status_files_of_the_engine_are_read(host: Host) -> None:
 
 def test_what_ignores_term_is_killed_with_its_grandchild(host: Host) -> None:
     mark = shlex.quote(str(host.tmp_path / "child"))
-    child = f"trap '' TERM; (sleep 9137 & echo $! >{mark}; wait); sleep 9137"
+    child = f"trap '' TERM; (sleep {LONG_S} & echo $! >{mark}; wait); sleep {LONG_S}"
     host.start(f"exec sh -c {shlex.quote(child)}\n")
     grandchild = host.wait_for("child")
     members = host.look().members
@@ -234,7 +243,7 @@ def test_what_ignores_term_is_killed_with_its_grandchild(host: Host) -> None:
 def test_term_suffices_where_it_is_heard(host: Host) -> None:
     mark = host.tmp_path / "heard"
     up = shlex.quote(str(host.tmp_path / "up"))
-    run = f"trap 'echo 1 >{shlex.quote(str(mark))}; exit 0' TERM; echo $$ >{up}\nsleep 9137 & wait\n"
+    run = f"trap 'echo 1 >{shlex.quote(str(mark))}; exit 0' TERM; echo $$ >{up}\nsleep {LONG_S} & wait\n"
     host.start(f"exec sh -c {shlex.quote(run)}\n")
     host.wait_for("up")
     stopped = host.stop(remove=False)
@@ -248,7 +257,7 @@ def test_term_suffices_where_it_is_heard(host: Host) -> None:
 @pytest.mark.parametrize("own_session", ["", "setsid "], ids=["same session", "session of its own"])
 def test_leftovers_of_a_dead_keeper_are_found_and_ended(host: Host, own_session: str) -> None:
     mark = shlex.quote(str(host.tmp_path / "worker"))
-    host.start(f"{own_session}sleep 9137 & echo $! >{mark}\nexec sleep 9137\n")
+    host.start(f"{own_session}sleep {LONG_S} & echo $! >{mark}\nexec sleep {LONG_S}\n")
     host.wait_for("worker")
     state = host.look().state
     assert state is not None and state.process is not None
@@ -265,7 +274,7 @@ def test_leftovers_of_a_dead_keeper_are_found_and_ended(host: Host, own_session:
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
     """A process that leads a session of its own, as one that got a reused process id would."""
-    process = subprocess.Popen(["sleep", "9137"], start_new_session=True)
+    process = subprocess.Popen(["sleep", LONG_S], start_new_session=True)
     yield process
     process.kill()
     process.wait()
@@ -394,15 +403,15 @@ exec 3<&0
 setsid "$@" <&3 3<&- &
 wait $!; rc=$?
 # The client of what is no mere look stays although what it began has ended.
-case $5 in look|stop|files) exit $rc;; esac
-exec sleep 9137 </dev/null
+case $5 in look|stop|files|api) exit $rc;; esac
+exec sleep @LONG@ </dev/null
 """
 
 
 def test_through_launch_words(host: Host) -> None:
     docker = host.tmp_path / "bin" / "docker"
     docker.parent.mkdir()
-    docker.write_text(CONTAINER)
+    docker.write_text(CONTAINER.replace("@LONG@", LONG_S))
     docker.chmod(0o700)
     started = host.start("echo in the box; " + FOREVER, words=(str(docker), "exec", "box"))
     assert started.outcome is Start.STARTED and started.seen is not None
@@ -544,7 +553,7 @@ def test_a_cut_answer_is_unknown() -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-x", "$(id)", "a\n"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no name of a folder"):
-        host_scripts.look_script(new_nonce(), "d", name)
+        host_scripts.look_script(new_nonce(), [host_scripts.Look("d", name)])
 
 
 @pytest.mark.parametrize(
@@ -553,3 +562,94 @@ def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
 def test_launch_words_that_cannot_work_are_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError):
         host_scripts.launch_words_checked(words)
+
+
+# The API and the ports ------------------------------------------------------------------------------------
+
+
+class _Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(self.server.says if self.path == "/health" else 404)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def api() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Health)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("tool", ["curl", "python3"])
+@pytest.mark.parametrize("says", [200, 503])
+def test_what_health_says_and_which_ports_are_listened_on(
+    host: Host, api: http.server.ThreadingHTTPServer, tool: str, says: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.says = says  # type: ignore[attr-defined]
+    if tool == "python3":
+        _hide(host, "curl", monkeypatch)
+    elif shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    # A proxy that the engine's environment names is not asked.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    host.start()
+    seen = host.look(api=("127.0.0.1", api.server_port))
+    assert seen.health == says
+    assert seen.listening is not None and api.server_port in seen.listening
+    plain = host.look()
+    assert (plain.health, plain.listening) == (None, None)
+
+
+def test_an_api_that_does_not_listen_is_0_and_without_a_tool_nothing_is_said(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    host.start()
+    seen = host.look(api=("127.0.0.1", port))
+    assert seen.health == 0
+    assert seen.listening is not None and port not in seen.listening
+    _hide(host, "curl", monkeypatch)
+    _hide(host, "python3", monkeypatch)
+    assert host.look(api=("127.0.0.1", port)).health is None
+
+
+def _hide(host: Host, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PATH of links to everything but ``program``; the script adds the system's own folders behind it."""
+    monkeypatch.setattr(
+        host_scripts,
+        "_HEAD",
+        host_scripts._HEAD.replace("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:", "").replace(
+            "PATH=$PATH:/sbin:/bin; ", ""
+        ),
+    )
+    folder = host.tmp_path / f"without {program}"
+    folder.mkdir()
+    for part in os.environ["PATH"].split(os.pathsep):
+        for file in Path(part).glob("*"):
+            link = folder / file.name
+            if file.name != program and not link.is_symlink():
+                link.symlink_to(file)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_two_instances_in_one_look(host: Host) -> None:
+    host.start()
+    host.start(instance="h.2")
+    nonce = new_nonce()
+    looks = [
+        host_scripts.Look("d", "h.2", log_bytes=0),
+        host_scripts.Look("d", "h.1"),
+        host_scripts.Look("d", "no"),
+    ]
+    seen = parse_seen(host.ask(host_scripts.look_script(nonce, looks, root=str(host.root)), nonce))
+    assert [one.instance for one in seen.instances] == ["h.2", "h.1", "no"]
+    assert [one.life for one in seen.instances] == [Life.RUNNING, Life.RUNNING, Life.UNKNOWN]
+    assert seen.instances[0].log is None and seen.instances[1].log is not None
