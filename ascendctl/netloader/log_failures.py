@@ -23,6 +23,14 @@ _HF_ANSWERS = (
 # The first that matches names the line. Drivers and tracebacks write these anywhere in a line.
 _KNOWN: tuple[tuple[str, str, Failure], ...] = (
     (
+        "int8-cache",
+        r"Received int8_cache .{0,40}does not consist with this server",
+        Failure(
+            "INT8_CACHE is not that of the source",
+            "Write the same --int8-cache on every instance of the deployment.",
+        ),
+    ),
+    (
         "model-string",
         rf"{_HF_ANSWERS}|does not consist with this server",
         Failure(
