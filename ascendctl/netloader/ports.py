@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ascendctl.hccl.rank_table import DEVICE_PORT
+from ascendctl.hccl_ports import HCCL_HOST_PORTS
 from ascendctl.netloader.engine.options import DRAFT_PORT_OFFSET, HIGHEST_PORT
 from ascendctl.netloader.plan import Instance
 
-HCCL_BASE_PORT, HCCL_PORT_COUNT = 60_000, 32
-"""HCCL's listeners on the host, unless HCCL_IF_BASE_PORT or HCCL_HOST_SOCKET_PORT_RANGE say otherwise."""
 MOONCAKE_RPC_PORTS = range(15_000, 17_001)
 """Where Mooncake draws its RPC port (MC_MIN_RPC_PORT to MC_MAX_RPC_PORT)."""
 MOONCAKE_BASE_PORT, MOONCAKE_PORTS_PER_DEVICE, OLD_MOONCAKE_PORTS_PER_DEVICE = 20_000, 100, 1_000
@@ -146,10 +145,10 @@ def _hccl(instance: Instance) -> tuple[range, ...]:
         if "HCCL_HOST_SOCKET_PORT_RANGE" in environment:
             given = environment["HCCL_HOST_SOCKET_PORT_RANGE"]
             return () if given == "auto" else port_ranges(given)
-        base = int(environment.get("HCCL_IF_BASE_PORT", HCCL_BASE_PORT))
+        base = int(environment.get("HCCL_IF_BASE_PORT", HCCL_HOST_PORTS.start))
     except ValueError:
-        base = HCCL_BASE_PORT
-    return (range(base, base + HCCL_PORT_COUNT),)
+        base = HCCL_HOST_PORTS.start
+    return (range(base, base + len(HCCL_HOST_PORTS)),)
 
 
 def _twice(planned: Sequence[PlannedPort]) -> list[PortFinding]:

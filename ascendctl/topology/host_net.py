@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
 
-# HCCL listens on 32 ports from HCCL_IF_BASE_PORT on, 60000 unless set: the ends and the middle of them.
-HCCL_PORTS = (60000, 60015, 60031)
+from ascendctl.hccl_ports import HCCL_HOST_PORTS
+
+# Of those on which HCCL listens: the ends and the middle.
+HCCL_PORTS = (HCCL_HOST_PORTS[0], HCCL_HOST_PORTS[15], HCCL_HOST_PORTS[-1])
 SSH_PORT = 22
 DEFAULT_PEERS = 3
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ascendctl.facts import ClusterFacts, HostPathFacts, PortAnswer
-from ascendctl.topology.host_net import HCCL_PORTS
+from ascendctl.hccl_ports import HCCL_HOST_PORTS
 
 _REACHED = (PortAnswer.CONNECTED, PortAnswer.REFUSED)
-_HCCL_RANGE = range(min(HCCL_PORTS), max(HCCL_PORTS) + 1)
 # One lost packet, or two, happen on any network.
 _FAINT_PACKETS = 2
 
@@ -46,7 +45,7 @@ class Way:
         ports = self.path.ports.value
         if ports is None or not self.open:
             return ()
-        shut = {port: ports.answers[port] for port in ports.answers if port in _HCCL_RANGE}
+        shut = {port: ports.answers[port] for port in ports.answers if port in HCCL_HOST_PORTS}
         shut = {port: answer for port, answer in shut.items() if answer not in _REACHED}
         if len(shut) == 1 and PortAnswer.TIMED_OUT in shut.values():
             return ()

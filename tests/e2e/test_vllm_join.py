@@ -131,12 +131,17 @@ def test_two_ranks(servers: Servers, model: ModelOf, prompts: Prompts) -> None:
                 assert weights["source"] == f"{SEED}:{_base(seed) + rank}"
                 assert weights["content_id"] == _status(servers, "tp-seed", rank)["weights"]["content_id"]
                 contents.add(weights["content_id"])
+                assert weights["origin"] is not None
+                assert weights["origin"] == _status(servers, "tp-seed", 1 - rank)["weights"]["origin"]
             assert len(contents) == 2, "both ranks hold the same part"
         with mixed:
             ranks = [_status(servers, "tp-mixed", rank) for rank in (0, 1)]
             assert [status["weights"]["from"] for status in ranks] == ["disk", "disk"]
             assert ranks[0]["fallback"]["reason"].startswith("rank 1 of this engine has none: ")
             assert "cannot connect to" in ranks[1]["fallback"]["reason"]
+            # The same files, read by another engine: as good a source of any rank.
+            origins = {status["weights"]["origin"] for status in (*ranks, _status(servers, "tp-seed"))}
+            assert len(origins) == 1 and None not in origins
             assert _answers(mixed, prompts[:10]) == expected[:10]
 
 

@@ -42,6 +42,7 @@ STDLIB_ONLY = tuple(
         "identity",
         "manifest",
         "options",
+        "origin",
         "pace",
         "phases",
         "proof",
@@ -51,7 +52,7 @@ STDLIB_ONLY = tuple(
     )
 )
 # What the room may use of the rest of ascendctl: itself nothing but standard library.
-OUTSIDE = {"ascendctl", "ascendctl.netloader", "ascendctl.whole_file"}
+OUTSIDE = {"ascendctl", "ascendctl.hccl_ports", "ascendctl.netloader", "ascendctl.whole_file"}
 
 
 @dataclass(frozen=True)

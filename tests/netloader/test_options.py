@@ -366,9 +366,9 @@ def test_a_draft_listens_beside_its_target() -> None:
     [
         ({"MODEL": "m"}, "vllm-ascend's code compares --model"),
         ({"LISTEN_PORT": 65535}, "vllm-ascend's code skips it"),
-        ({"LISTEN_PORT": 50000}, "a draft model's 60000 + rank meets HCCL's own ports 60000-60015"),
+        ({"LISTEN_PORT": 50000}, "a draft model's 60000 + rank meets HCCL's own ports 60000-60031"),
         ({"LISTEN_PORT": 49985}, "a draft model's 59985 + rank meets"),
-        ({"LISTEN_PORT": 60015}, "LISTEN_PORT: 60015 + rank meets"),
+        ({"LISTEN_PORT": 60031}, "LISTEN_PORT: 60031 + rank meets"),
         ({"INT8_CACHE": "dram"}, "refuses a peer whose value is not dram"),
         ({"INT8_CACHE": "hbm", "INT8_CACHE_NAME": ["x"]}, "anywhere in a parameter's name"),
         ({"INT8_CACHE_NAME": ["x"]}, "has no effect"),
@@ -384,7 +384,7 @@ def test_where_guide_and_code_differ_the_user_is_told(extra: dict[str, Any], wor
     [
         {"LISTEN_PORT": 19000},
         {"LISTEN_PORT": 49984},
-        {"LISTEN_PORT": 50016},
+        {"LISTEN_PORT": 50032},
         {"INT8_CACHE": "no"},
         {"SOURCE": ONE},
     ],

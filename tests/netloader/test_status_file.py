@@ -79,6 +79,7 @@ def test_an_update_changes_what_it_names_and_keeps_the_rest(prefix: str) -> None
             "verified": True,
             "bytes": 7,
             "content_id": None,
+            "origin": None,
         }
         assert content["seconds"] == {"join": 0.5, "wire": 1.5}
         assert content["attempts"] == [{"source": "127.0.0.1:2", "phase": "connect", "reason": "refused"}]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ascendctl.netloader.engine.manifest import Manifest
 
@@ -20,10 +20,12 @@ class HoldingsLost(Exception):
 
 @dataclass(frozen=True)
 class Edition:
-    """One manifest that is being held, and the number that tells it from an earlier one."""
+    """One manifest that is being held, and the number that tells it from an earlier one. ``origin`` of the
+    weights (`origin`), None where it is not known."""
 
     number: int
     manifest: Manifest
+    origin: str | None = None
 
 
 class Holdings:
@@ -37,21 +39,27 @@ class Holdings:
         self._failure: str | None = None
 
     @classmethod
-    def whole(cls, manifest: Manifest) -> Holdings:
+    def whole(cls, manifest: Manifest, origin: str | None = None) -> Holdings:
         """The holdings of a seed: every chunk is there."""
         holdings = cls()
-        holdings.begin(manifest, verified=len(manifest.chunks))
+        holdings.begin(manifest, verified=len(manifest.chunks), origin=origin)
         return holdings
 
-    def begin(self, manifest: Manifest, verified: int = 0) -> Edition:
+    def begin(self, manifest: Manifest, verified: int = 0, origin: str | None = None) -> Edition:
         """From now on this manifest is held, with its first ``verified`` chunks; readers of others stop."""
         with self._changed:
             self._number += 1
-            self._edition = Edition(self._number, manifest)
+            self._edition = Edition(self._number, manifest, origin)
             self._verified = verified
             self._failure = None
             self._changed.notify_all()
             return self._edition
+
+    def prove(self, origin: str | None) -> None:
+        """What is held is of this origin, whatever was told before; its readers go on."""
+        with self._changed:
+            if self._edition is not None:
+                self._edition = replace(self._edition, origin=origin)
 
     def advance(self, verified: int) -> None:
         """The first ``verified`` chunks are verified; the number never goes back within one edition."""
@@ -66,6 +74,12 @@ class Holdings:
             self._edition = None
             self._verified = 0
             self._changed.notify_all()
+
+    @property
+    def held(self) -> Edition | None:
+        """What is held now, or was promised; None before the first manifest and after a failure."""
+        with self._changed:
+            return self._edition
 
     @property
     def verified(self) -> int:

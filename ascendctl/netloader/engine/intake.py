@@ -49,11 +49,13 @@ class AttemptFailed(Exception):
 
 @dataclass
 class Intake:
-    """What has arrived so far. ``verified`` chunks of ``manifest`` are in place."""
+    """What has arrived so far. ``verified`` chunks of ``manifest`` are in place; ``origin`` is what the last
+    source told of them, None where it told none."""
 
     holdings: Holdings | None = None
     until_s: float | None = None
     manifest: Manifest | None = None
+    origin: str | None = None
     verified: int = 0
     bytes: int = 0
     weights_version: int | None = None
@@ -67,7 +69,7 @@ class Intake:
             raise AttemptFailed("load", Outcome.LOST, "the time for the whole load (TOTAL_TIMEOUT) is over")
         return min(limit_s, left_s)
 
-    def begin(self, manifest: Manifest) -> int:
+    def begin(self, manifest: Manifest, origin: str | None) -> int:
         """The first chunk still wanted of this manifest; from 0 where it is not the content so far."""
         same = (
             self.manifest is not None
@@ -77,8 +79,12 @@ class Intake:
         )
         if not same:
             self.manifest, self.verified = manifest, 0
+        # Two engines may have this rank's part in common and not another one's; whoever is served here
+        # already was told the first one's origin, and has to ask again.
+        if not same or origin != self.origin:
+            self.origin = origin
             if self.holdings is not None:
-                self.holdings.begin(manifest)
+                self.holdings.begin(manifest, self.verified, origin)
         return self.verified
 
     def advance(self, chunk: Chunk) -> None:

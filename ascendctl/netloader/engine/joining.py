@@ -52,7 +52,8 @@ class Received:
     """The weights are complete. ``source`` brought the last of them; ``verified``: every byte was compared
     with the source's digest (False only for peers that offer none). ``bytes`` came over the wire.
     ``content_id`` of the manifest, None without digests; ``weights_version`` of the source at that time;
-    ``manifest`` what the weights were compared with, None where nothing could be."""
+    ``manifest`` what the weights were compared with, None where nothing could be; ``origin`` what the source
+    told of it (`origin`), None where it told none: whether the other ranks' is the same is not known here."""
 
     source: str
     verified: bool
@@ -61,6 +62,7 @@ class Received:
     attempts: tuple[FailedAttempt, ...]
     weights_version: int | None = None
     manifest: Manifest | None = None
+    origin: str | None = None
 
 
 class NoSource(Exception):
@@ -85,12 +87,14 @@ def receive_weights(
     relay: Source | None = None,
     legacy: LegacyTensors | None = None,
     phases: Phases | None = None,
+    ranks: int = 1,
 ) -> Received:
     """Fills ``weights`` from one of ``sources``; only when this returns are they complete.
 
     ``relay``: this joiner's own source, started, with empty holdings: it passes on what was verified while
     the rest arrives, and serves nobody any more where this raises. ``legacy``: where to receive from peers
-    without the extension (with VERIFY if-offered). Raises NoSource.
+    without the extension (with VERIFY if-offered). ``ranks``: how many load this model together; where there
+    are several and VERIFY is required, a source has to tell an origin. Raises NoSource.
     """
     holdings = relay.holdings if relay is not None else None
     address = relay.address if relay is not None else None
@@ -107,6 +111,7 @@ def receive_weights(
         phases=phases or Phases(rank, group),
         legacy=legacy or LegacyTensors(),
         relay_port=address.port if address is not None else None,
+        ranks=ranks,
     )
     try:
         received = _Load(joiner, Intake(holdings=holdings, until_s=until_s), sources).run()
@@ -155,6 +160,7 @@ class _Load:
                 attempts=tuple(self._failed),
                 weights_version=self._intake.weights_version,
                 manifest=manifest if digested else None,
+                origin=self._intake.origin if digested else None,
             )
         raise NoSource(tuple(self._failed))
 

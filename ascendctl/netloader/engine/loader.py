@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import vllm
 from torch import nn
+from torch.distributed import ProcessGroup
 from vllm.config import ModelConfig, VllmConfig, get_current_vllm_config_or_none, replace
 from vllm.config.load import LoadConfig
 from vllm.distributed import get_dp_group, get_ep_group, get_pp_group, get_tp_group, get_world_group
@@ -33,6 +34,7 @@ from ascendctl.netloader.engine.identity import IdentityError
 from ascendctl.netloader.engine.identity_of_vllm import Place, identity_of
 from ascendctl.netloader.engine.kept import Kept, Mode
 from ascendctl.netloader.engine.options import listen_port_of, read_options
+from ascendctl.netloader.engine.origin import NO_SOURCE
 from ascendctl.netloader.engine.phases import TAG, logger
 from ascendctl.netloader.engine.python_flags import flag_tensors, set_flags
 from ascendctl.netloader.engine.rank_engine import RankEngine, Seat
@@ -91,6 +93,7 @@ class NetloaderModelLoader(BaseModelLoader):
         engine = RankEngine(
             Seat(torch.distributed.get_rank(), draft, model_config.model, _own_address(), device),
             self._options,
+            _together(vllm_config, draft),
         )
         _install_hooks(vllm_config)
         load = _Load(self, engine, vllm_config, model_config, prefix)
@@ -131,15 +134,20 @@ class _Load:
     def run(self) -> nn.Module:
         registrations = Registrations.taken(self._vllm_config)
         self._refusal = _moved_unseen(self._vllm_config)
-        reason = self._identified()
-        if self._options.sources:
-            reason = _agreed(reason or self._received(), self._engine.seat.draft)
-            if reason is not None:
-                self._fall_back(reason, registrations)
-        else:
+        reason = self._identified() or _elastic(self._vllm_config)
+        joins = bool(self._options.sources)
+        # Also without SOURCE: where the nodes of one engine are configured differently, the others must not
+        # mix what they received with what is read from disk here.
+        reason = self._engine.agreed((reason or self._received()) if joins else NO_SOURCE)
+        if not joins:
             self._build()
             self._read_disk()
-        return self._processed()
+        elif reason is not None:
+            self._fall_back(reason, registrations)
+        model = self._processed()
+        if reason is not None:
+            self._engine.combine()
+        return model
 
     def serve(self) -> None:
         """Opens the listener, or says why there is none."""
@@ -310,6 +318,9 @@ def _is_draft(vllm_config: VllmConfig, model_config: ModelConfig) -> bool:
 def _moved_unseen(vllm_config: VllmConfig) -> str | None:
     """vllm-ascend's dynamic EPLB moves experts without a call that could be watched (its own P2P loader,
     RFork, does not serve then either). vLLM's EPLB is watched, see `weight_hooks`."""
+    elastic = _elastic(vllm_config)
+    if elastic is not None:
+        return elastic
     additional = vllm_config.additional_config
     if not isinstance(additional, dict):
         return None
@@ -317,6 +328,12 @@ def _moved_unseen(vllm_config: VllmConfig) -> str | None:
     for settings in (additional, nested if isinstance(nested, dict) else {}):
         if settings.get("dynamic_eplb"):
             return "dynamic expert re-balancing (dynamic_eplb) moves weights while joiners would receive them"
+    return None
+
+
+def _elastic(vllm_config: VllmConfig) -> str | None:
+    if getattr(vllm_config.parallel_config, "enable_elastic_ep", False):
+        return "elastic expert parallelism (enable_elastic_ep) moves weights between ranks that come and go"
     return None
 
 
@@ -362,22 +379,11 @@ def _ep_group() -> Any:
         return None
 
 
-def _agreed(reason: str | None, draft: bool) -> str | None:
-    """The first reason of any rank, on all ranks alike; None where every rank has its weights.
-
-    A draft model is loaded by the ranks of the last pipeline stage only.
-    """
-    group = get_tp_group() if draft else get_world_group()
-    if group.world_size == 1:
-        return reason
-    reasons: list[str | None] = [None] * group.world_size
-    torch.distributed.all_gather_object(reasons, reason, group=group.cpu_group)
-    if reason is not None:
-        return reason
-    for rank, other in zip(group.ranks, reasons, strict=True):
-        if other is not None:
-            return f"rank {rank} of this engine has none: {other}"
-    return None
+def _together(vllm_config: VllmConfig, draft: bool) -> ProcessGroup | None:
+    """The ranks that load this model: for a draft model those of the last pipeline stage."""
+    if _elastic(vllm_config):
+        return None  # its groups are none of torch.distributed; nothing is received or served there
+    return (get_tp_group() if draft else get_world_group()).cpu_group
 
 
 def _quantizes_online(model: nn.Module) -> bool:

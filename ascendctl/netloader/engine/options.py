@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ascendctl.hccl_ports import HCCL_HOST_PORTS
 from ascendctl.netloader.engine.address import Address as Address  # Others take it from here.
 from ascendctl.netloader.engine.fields import SOURCE_FORM, FieldReading, json_kind, shown
 
@@ -26,8 +27,6 @@ DRAFT_GROUP = "netloader_draft"
 DRAFT_PORT_OFFSET = 10_000
 
 LOWEST_PORT, HIGHEST_PORT = 1024, 65_535
-# HCCL's own listeners on the host (HCCL_IF_BASE_PORT and the 15 after it), by default.
-HCCL_PORTS = range(60_000, 60_016)
 _RANKS_OF_A_HOST = 16
 
 MIB = 1024 * 1024
@@ -270,10 +269,10 @@ class _Reading(FieldReading):
             )
         for offset, whose in ((0, ""), (DRAFT_PORT_OFFSET, "a draft model's ")):
             first = number + offset
-            if first < HCCL_PORTS.stop and first + _RANKS_OF_A_HOST > HCCL_PORTS.start:
+            if first < HCCL_HOST_PORTS.stop and first + _RANKS_OF_A_HOST > HCCL_HOST_PORTS.start:
                 self.notes.append(
-                    f"LISTEN_PORT: {whose}{first} + rank meets HCCL's own ports {HCCL_PORTS.start}-"
-                    f"{HCCL_PORTS.stop - 1} with {_RANKS_OF_A_HOST} ranks; write another, such as 19000"
+                    f"LISTEN_PORT: {whose}{first} + rank meets HCCL's own ports {HCCL_HOST_PORTS.start}-"
+                    f"{HCCL_HOST_PORTS.stop - 1} with {_RANKS_OF_A_HOST} ranks; write another, such as 19000"
                 )
         return number
 

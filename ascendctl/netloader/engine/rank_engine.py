@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.distributed import ProcessGroup
 
 from ascendctl.netloader.engine import metrics, phases, weight_hooks
 from ascendctl.netloader.engine.address import Address
+from ascendctl.netloader.engine.agreement import ranks_of, told_by_all
 from ascendctl.netloader.engine.holdings import Holdings
 from ascendctl.netloader.engine.identity import Identity
 from ascendctl.netloader.engine.joining import FailedAttempt, NoSource, Received, receive_weights
 from ascendctl.netloader.engine.kept import Kept
 from ascendctl.netloader.engine.manifest import Manifest
 from ascendctl.netloader.engine.options import DRAFT_GROUP, TARGET_GROUP, Options, listen_port_of
+from ascendctl.netloader.engine.origin import Part, judged, origin_of
 from ascendctl.netloader.engine.pace import TokenBucket
 from ascendctl.netloader.engine.phases import Phases, logger
 from ascendctl.netloader.engine.shop import LegacyTensors, Tally
@@ -82,9 +85,13 @@ _node = _Node()
 class RankEngine:
     """Made when the load begins; lives as long as the process serves."""
 
-    def __init__(self, seat: Seat, options: Options) -> None:
-        """Raises OptionsError where the rank has no port that LISTEN_PORT allows."""
+    def __init__(self, seat: Seat, options: Options, together: ProcessGroup | None = None) -> None:
+        """``together``: the ranks that load this model together, None for one alone.
+
+        Raises OptionsError where the rank has no port that LISTEN_PORT allows.
+        """
         self.seat = seat
+        self._together = together
         self.options = options
         self.port = listen_port_of(options, seat.rank, seat.draft)
         self.phases = Phases(seat.rank, seat.group, ended=metrics.count_seconds)
@@ -93,6 +100,7 @@ class RankEngine:
         self.identity: Identity | None = None
         self._source: Source | None = None
         self._received: Received | None = None
+        self._origin: str | None = None
         self._closed = threading.Event()
         self._kept: Kept | None = None
         self._no_listener: str | None = None
@@ -122,6 +130,7 @@ class RankEngine:
                 relay=relay,
                 legacy=legacy,
                 phases=self.phases,
+                ranks=ranks_of(self._together),
             )
         except NoSource as error:
             self._say_attempts(error.attempts)
@@ -145,6 +154,43 @@ class RankEngine:
         )
         return None
 
+    def agreed(self, reason: str | None) -> str | None:
+        """Why nothing that any rank of this engine received may be used; None where all may use theirs.
+
+        ``reason``: why this rank has nothing to use (`origin.NO_SOURCE` where it was to receive nothing).
+        Every rank calls it once, when its own load is over. Raises AgreementError.
+        """
+        received = self._received
+        own = Part(self.seat.rank, reason=reason)
+        if reason is None and received is not None:
+            own = Part(
+                self.seat.rank, source=received.source, origin=received.origin, content_id=received.content_id
+            )
+        parts = told_by_all(own, self._together)
+        verdict = judged(own, parts, required=self.options.verify == "required")
+        if verdict.reason is None:
+            self._know(verdict.origin)
+        if verdict.unproven is not None:
+            logger().warning(
+                "%s", phases.line(event="origin-unproven", rank=self.seat.rank, reason=verdict.unproven)
+            )
+        return verdict.reason
+
+    def combine(self) -> None:
+        """The origin of weights from disk, made by all ranks from what they keep. Raises AgreementError."""
+        own = None if self._kept is None else self._kept.manifest.content_id
+        parts = told_by_all(Part(self.seat.rank, content_id=own), self._together)
+        kept = {part.rank: part.content_id for part in parts if part.content_id is not None}
+        # Where a rank has nothing that joiners could be given, no joiner of all ranks can come by anyway.
+        self._know(origin_of(kept) if len(kept) == len(parts) else None)
+
+    def _know(self, origin: str | None) -> None:
+        self._origin = origin
+        self.status.update(weights={"origin": origin})
+        if origin is not None:
+            told = phases.line(event="origin", rank=self.seat.rank, group=self.seat.group, origin=origin)
+            logger().info("%s", told)
+
     def give_up(self) -> None:
         """What was received is dropped: another rank of this engine could not get its part."""
         self._stop_listening("this joiner reads its disk")
@@ -155,7 +201,14 @@ class RankEngine:
         metrics.count_fallback()
         self.status.update(
             fallback={"reason": reason},
-            weights={"from": None, "source": None, "verified": False, "bytes": 0, "content_id": None},
+            weights={
+                "from": None,
+                "source": None,
+                "verified": False,
+                "bytes": 0,
+                "content_id": None,
+                "origin": None,
+            },
         )
 
     def failed(self, reason: str) -> None:
@@ -232,9 +285,10 @@ class RankEngine:
     def _listening(self, kept: Kept, legacy: LegacyTensors) -> bool:
         if self._source is not None:
             if not kept.copied_bytes:
+                self._source.holdings.prove(self._origin)
                 return True  # a relay goes on as a seed
             self._stop_listening("the weights are served from copies from now on")
-        source = self._made_source(kept.weights, Holdings.whole(kept.manifest), legacy)
+        source = self._made_source(kept.weights, Holdings.whole(kept.manifest, self._origin), legacy)
         return source is not None and self._started(source)
 
     def _made_source(

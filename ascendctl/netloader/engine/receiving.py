@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ascendctl.netloader.engine.address import Address
-from ascendctl.netloader.engine.control import Control, ControlError, Label, send_bytes
+from ascendctl.netloader.engine.control import Control, ControlError, Frame, Label, send_bytes
 from ascendctl.netloader.engine.conversation import (
     AnswerTimeout,
     Conversation,
@@ -33,6 +33,7 @@ from ascendctl.netloader.engine.links.rendezvous import Hosted, group_prefix, ho
 from ascendctl.netloader.engine.manifest import Manifest, ManifestError, differences
 from ascendctl.netloader.engine.opening import opened
 from ascendctl.netloader.engine.options import Options
+from ascendctl.netloader.engine.origin import REMEDY, TELLS_NONE, OriginError, read_origin
 from ascendctl.netloader.engine.phases import Phases
 from ascendctl.netloader.engine.proof import ProofError, answer, new_nonce
 from ascendctl.netloader.engine.serving import BUSY
@@ -56,7 +57,7 @@ _GOODBYE_S = 2.0
 
 @dataclass(frozen=True)
 class Joiner:
-    """Who joins, for what; the same over all attempts."""
+    """Who joins, for what; the same over all attempts. ``ranks``: how many load this model together."""
 
     weights: WeightSet
     identity: Identity
@@ -67,6 +68,7 @@ class Joiner:
     phases: Phases
     legacy: LegacyTensors = field(default_factory=LegacyTensors)
     relay_port: int | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -206,11 +208,21 @@ class Attempt:
             raise self._refused(conversation, f"its tensors are not those here: {'; '.join(found)}")
         if manifest.digests is None and self._joiner.options.verify == "required":
             raise self._refused(conversation, "it sends no digests, and VERIFY is required")
-        first = self._intake.begin(manifest)
+        first = self._intake.begin(manifest, self._origin(conversation, frame))
         version = frame.content.get("weights_version")
         self._intake.weights_version = version if isinstance(version, int) else None
         conversation.say(Label.READY, first_chunk=first)
         return first, manifest
+
+    def _origin(self, conversation: Conversation, frame: Frame) -> str | None:
+        """What the source tells of it; whether it is that of the other ranks, they find out together."""
+        try:
+            origin = read_origin(frame.content.get("origin"))
+        except OriginError as error:
+            raise self._refused(conversation, str(error)) from None
+        if origin is None and self._joiner.ranks > 1 and self._joiner.options.verify == "required":
+            raise self._refused(conversation, f"it {TELLS_NONE}. {REMEDY}")
+        return origin
 
     def _refused(self, conversation: Conversation, reason: str) -> AttemptFailed:
         conversation.stop(f"the joiner refuses: {reason}")

@@ -241,7 +241,10 @@ class Service:
             self._agree_on_identity(conversation, kind)
             edition = self._edition(conversation, sending)
             conversation.say(
-                Label.MANIFEST, manifest=self._shop.shelf.printed(edition), weights_version=sending.number
+                Label.MANIFEST,
+                manifest=self._shop.shelf.printed(edition),
+                weights_version=sending.number,
+                origin=edition.origin,
             )
             ready = conversation.hear(Label.READY, timeout_s=timeouts.join_s)
             first = ready.content.get("first_chunk")

@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ascendctl.netloader.engine.devices import on_device
 from ascendctl.netloader.engine.digest import Digester, Pending
@@ -87,8 +87,13 @@ class Shelf:
             return self._printed.text
 
     def _digest(self, sending: Sending) -> None:
-        """Chunk by chunk, so that a change of the weights does not have to wait for all of it."""
-        plain = self.weights.manifest
+        """Chunk by chunk, so that a change of the weights does not have to wait for all of it.
+
+        The cuts stay those of the manifest before, so that the content id tells whether the weights did; if
+        so, their origin does too. Other weights are of an origin that one rank cannot know.
+        """
+        before = self.holdings.held
+        plain = self.weights.manifest if before is None else replace(before.manifest, digests=None)
         digests: list[bytes] = []
         waiting: deque[Pending] = deque()
         with on_device(self.weights.device), Digester(self.weights.device) as digester:
@@ -99,5 +104,8 @@ class Shelf:
                     digests.append(waiting.popleft().result())
             digests.extend(pending.result() for pending in waiting)
         sending.check()
-        self.holdings.begin(plain.with_digests(digests), verified=len(plain.chunks))
+        manifest = plain.with_digests(digests)
+        same = before is not None and before.manifest.digests == manifest.digests
+        origin = before.origin if before is not None and same else None
+        self.holdings.begin(manifest, verified=len(plain.chunks), origin=origin)
         self._digested = sending.number

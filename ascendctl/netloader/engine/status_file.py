@@ -12,7 +12,8 @@ when the process ends in any way but a kill; so a reader checks that ``pid`` liv
     listener        {"address": text|null, "port": number|null,
                      "open": true = no TOKEN asked of joiners|null, "accepting": bool}
     weights         {"from": "p2p"|"disk"|null, "source": "host:port"|null, "verified": bool,
-                     "bytes": number, "content_id": hex|null}
+                     "bytes": number, "content_id": hex|null: of this rank's part,
+                     "origin": hex|null: of the weights of all ranks (`origin`), null where not proven}
     seconds         {phase: seconds}, phases of `phases.PHASES`
     fallback        {"reason": text} | null: why the disk was read after all
     attempts        [{"source": "host:port", "phase": text, "reason": text}]: sources that did not serve
@@ -85,7 +86,14 @@ class StatusFile:
             "updated_unix_s": time.time(),
             "state": "loading",
             "listener": {"address": None, "port": None, "open": None, "accepting": False},
-            "weights": {"from": None, "source": None, "verified": False, "bytes": 0, "content_id": None},
+            "weights": {
+                "from": None,
+                "source": None,
+                "verified": False,
+                "bytes": 0,
+                "content_id": None,
+                "origin": None,
+            },
             "seconds": {},
             "fallback": None,
             "attempts": [],

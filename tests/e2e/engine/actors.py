@@ -151,33 +151,65 @@ def joiner(sources: list[str], **what: Any) -> Actor:
 
 
 def play(what: Mapping[str, Any], lines: IO[str], out: IO[str]) -> None:
-    """``role`` seed or joiner; ``ip`` (127.0.0.1), ``port`` (0); ``options``: fields of Options and, under
-    "timeouts", of Timeouts; ``identity``: fields of Identity that differ; ``model``: how to make the
-    tensors (`model_of`); ``hold``: where to stay (`places`) until told to "release"; ``chain``: the
-    joiner listens too; ``flip``: the byte of the wire whose lowest bit turns (`turn_bit`).
+    """``role`` seed or joiner (or rank, which `ranks.play_rank` explains); ``ip`` (127.0.0.1), ``port`` (0);
+    ``options``: fields of Options and, under "timeouts", of Timeouts; ``identity``: fields of Identity that
+    differ; ``model``: how to make the tensors (`model_of`); ``hold``: where to stay (`places`) until told to
+    "release"; ``chain``: the joiner listens too; ``flip``: the byte of the wire whose lowest bit turns
+    (`turn_bit`).
     """
-    _Play(what, out).run(lines)
+    (_PlayRank if what["role"] == "rank" else _Play)(what, out).run(lines)
 
 
-class _Play:
+class _Actor:
     def __init__(self, what: Mapping[str, Any], out: IO[str]) -> None:
-        from ascendctl.netloader.engine.weights import WeightSet
-        from tests.e2e.engine.engines import identity_of, model_of, options_of
-
         self.what = what
         self.out = out
         self.lock = threading.Lock()
         self.released = threading.Event()
-        self.options = options_of(what.get("options", {}))
-        self.identity = identity_of(what.get("identity", {}))
-        self.model = model_of(what.get("model", {}), filled=what["role"] == "seed")
-        self.weights = WeightSet(self.model, self.options.chunk_bytes)
-        self.ip = str(what.get("ip", "127.0.0.1"))
 
     def say(self, event: str, **content: object) -> None:
         with self.lock:
             self.out.write(json.dumps({"event": event, **content}) + "\n")
             self.out.flush()
+
+    def _hold(self) -> None:
+        self.say("held", at=self.what["hold"])
+        self.released.wait()
+
+    def _hear(self, lines: IO[str]) -> None:
+        for line in lines:
+            order = json.loads(line)
+            self.say(order["do"], **(self._obey(order) or {}))
+
+    def _obey(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
+        if order["do"] == "release":
+            self.released.set()
+            return None
+        raise ValueError(order["do"])
+
+
+class _PlayRank(_Actor):
+    def run(self, lines: IO[str]) -> None:
+        threading.Thread(target=self._play, daemon=True).start()
+        self._hear(lines)
+
+    def _play(self) -> None:
+        from tests.e2e.engine.ranks import play_rank
+
+        self.engine = play_rank(self.what, self.say, self._hold)
+
+
+class _Play(_Actor):
+    def __init__(self, what: Mapping[str, Any], out: IO[str]) -> None:
+        from ascendctl.netloader.engine.weights import WeightSet
+        from tests.e2e.engine.engines import identity_of, model_of, options_of
+
+        super().__init__(what, out)
+        self.options = options_of(what.get("options", {}))
+        self.identity = identity_of(what.get("identity", {}))
+        self.model = model_of(what.get("model", {}), filled=what["role"] == "seed")
+        self.weights = WeightSet(self.model, self.options.chunk_bytes)
+        self.ip = str(what.get("ip", "127.0.0.1"))
 
     def run(self, lines: IO[str]) -> None:
         from tests.e2e.engine.engines import turn_bit
@@ -192,13 +224,7 @@ class _Play:
             self.say("listening", address=str(self.source.start()))
         else:
             threading.Thread(target=self._join, daemon=True).start()
-        for line in lines:
-            order = json.loads(line)
-            self.say(order["do"], **(self._obey(order) or {}))
-
-    def _hold(self) -> None:
-        self.say("held", at=self.what["hold"])
-        self.released.wait()
+        self._hear(lines)
 
     def _source(self, holdings: Any) -> Any:
         from ascendctl.netloader.engine.source import Source
@@ -281,20 +307,17 @@ class _Play:
                 tensor.add_(1)
             self.source.version.end_change(order["reason"])
             return {"digest": digest_of_model(self.model)}
-        if order["do"] == "release":
-            self.released.set()
-            return None
         if order["do"] == "stop":
             self.source.stop()
             return None
-        raise ValueError(order["do"])
+        return super()._obey(order)
 
 
 def stage(path: str) -> None:
     """Forks one process for each connection, until the parent's end of standard input closes."""
-    from tests.e2e.engine import engines, places
+    from tests.e2e.engine import engines, places, ranks
 
-    _ = engines, places
+    _ = engines, places, ranks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
