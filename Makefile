@@ -27,14 +27,15 @@ test: $(VENV)/.installed-dev
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
 	@{ command -v chromium || command -v chromium-browser; } >/dev/null && command -v chromedriver >/dev/null \
 	  || sh tests/install_chromium.sh
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 E2E_VENV ?= .venv-e2e
 # Python 3.11 for it; looked for on the PATH when not named.
 E2E_PYTHON ?=
-test-e2e:
+# The hosts' Python has torch and vLLM; the control machine's, which has ascendctl's dependencies, is the other one.
+test-e2e: $(VENV)/.installed
 	E2E_PYTHON='$(E2E_PYTHON)' sh tests/e2e/install_venv.sh '$(E2E_VENV)'
-	$(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini tests/e2e
+	E2E_CONTROL='$(abspath $(BIN))/python' $(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini tests/e2e
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,7 @@ class OpenSSHFarm:
 
     ``hosts``: (name, PATH of its sessions or None) each. ``address_of`` overrides the loopback address
     per name. ``extra`` are lines of sshd_config put in front, where OpenSSH lets the first value win.
+    ``variables``: by name, what else the host's sessions have in their environment, a HOME of its own say.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class OpenSSHFarm:
         host_key_types: Sequence[str] = ("ed25519",),
         network: str = "127.77",
         max_startups: str = "500",
+        variables: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._wanted = list(hosts)
         self._extra = list(extra)
         self._host_key_types = list(host_key_types)
         self._network = network
         self._max_startups = max_startups
+        self._variables = variables or {}
         self._daemons: list[_Daemon] = []
         self._hosts: dict[str, FarmHost] = {}
 
@@ -244,8 +247,10 @@ class OpenSSHFarm:
             lines.append(f"Match LocalAddress {host.address} LocalPort {host.port}")
             # bash started by sshd reads ~/.bashrc unless SHLVL says that it is an inner shell. A start-up
             # file would change PATH, and one that starts programs makes every host several times slower.
-            path = f'"PATH={host.path}" ' if host.path is not None else ""
-            lines.append(f"    SetEnv {path}SHLVL=5")
+            own = {"TMPDIR": tempfile.gettempdir()} | ({"PATH": host.path} if host.path is not None else {})
+            own |= self._variables.get(host.name, {})
+            words = [f'"{name}={value}"' for name, value in own.items()]
+            lines.append(f"    SetEnv {' '.join([*words, 'SHLVL=5'])}")
         return "\n".join(lines) + "\n"
 
     def _write_known_hosts(self) -> None:

@@ -188,8 +188,9 @@ find_tool() {{ # sets t to the absolute path of tool $1, or to nothing
 say note open-files-limit "$(ulimit -n)"
 say note user-id "$(command -p id -u)"
 say note {note}
+# w is written over, never emptied first: what is emptied and written again ext4 puts on the disk at once.
 run() {{ # root|user, limit in seconds, absolute tool, arguments
-  r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." >w 2>/dev/null || full
+  r=$1 l=$2; shift 2; stuck=''; echo "$k.$tries $l ." 1<>w 2>/dev/null || full
   if [ -n "$sudo" ] && [ "$r" = root ]; then
     sudo -n env "LD_LIBRARY_PATH=${{LD_LIBRARY_PATH-}}" LC_ALL=C timeout -k {grace} "$l" "$@" \
       </dev/null >"o$k" 2>"e$k" &
@@ -202,7 +203,7 @@ run() {{ # root|user, limit in seconds, absolute tool, arguments
     stuck='' u=''; IFS= read -r u <u # which command the guard meant; it may just have ended
     [ "$u" != "$k.$tries" ] || {{ rc=137; kill -s KILL "$p" 2>/dev/null; break; }}
   done
-  kill -s KILL -- "-$p" 2>/dev/null; p=''; echo idle 9999 . >w 2>/dev/null || full
+  kill -s KILL -- "-$p" 2>/dev/null; p=''; echo idle 9999 . 1<>w 2>/dev/null || full
 }}
 ask() {{ # id npu chip phy limit root|user retry-text tool path arguments
   at="$1 $2 $3 $4" id=$1 ph=$4 limit=$5 root=$6 again=$7 tool=$8; shift 8

@@ -1,9 +1,10 @@
 """Render hosts to directories of stand-in programs: what a shell finds first in its PATH.
 
 Each host gets ``bin/`` with POSIX-sh stand-ins for hccn_tool, npu-smi and the programs of `surroundings`,
-and ``answers/`` with what the two tools print, written beforehand: a call costs the start of a sh and one
-cat. What only the deep profile asks lies together in one file per tool, so that it costs little where it
-is not asked; how pings are made is told in `pings`. Calls that were not foreseen are answered by
+and ``answers/`` with what the two tools print, written beforehand as shell lines, one file per tool and
+device and one for what is not asked of a device: a call costs the start of a sh that reads in one of them,
+and there are few files to write. Answers to calls that misbehave, which no shell text can hold, lie in
+files of their own. How pings are made is told in `pings`. Calls that were not foreseen are answered by
 ``python -m ascendctl.sim.tool``. The directories serve the simulator's own SSH server and a real OpenSSH
 one alike, by ``PATH=DIRECTORY/bin:/usr/bin:/bin`` alone.
 """
@@ -42,6 +43,7 @@ _DEEP_HCCN_OPTIONS = (
     "-fec",
 )
 _DEEP_SMI_QUERIES = ("ecc",)
+_OF_NO_DEVICE = "host"
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class RenderedHost:
 def render_cluster(spec: Spec, directory: Path, *, cheap: bool = False) -> tuple[RenderedHost, ...]:
     """Render every host of ``spec`` below ``directory``, which must be empty or absent.
 
-    ``cheap`` leaves out hccn_tool's lock and the latency, and writes the answers into the stand-ins, so
-    that a call costs the start of a sh alone: for measuring what lies around the tools.
+    ``cheap`` leaves out hccn_tool's lock and the latency, so that a call costs the start of a sh alone: for
+    measuring what lies around the tools.
     Raises FileExistsError where something is in the way, OSError where it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -93,11 +95,11 @@ def _render(
         path = rendered.bin / tool
         path.write_text(script, encoding="utf-8")
         path.chmod(0o755)
-    for argv in _foreseen(host):
-        _write_answer(rendered, argv, answer(host, argv, cluster))
-    for tool in TOOLS:
-        deep = rendered.directory / "answers" / tool / "deep"
-        deep.write_text(_answers_inline(cluster, host, tool, _deep(host)), encoding="utf-8")
+    for name, text in _answer_files(cluster, host):
+        (rendered.directory / "answers" / name).write_text(text, encoding="utf-8")
+    for argv in (*_foreseen(host), *_deep(host)):
+        if _struck(host, argv):
+            _write_answer(rendered, argv, answer(host, argv, cluster))
     others = _write_odd_pings(rendered)
     text = pings.script(cluster, host, others, wait_s=0 if cheap else lost_packet_wait_s)
     (rendered.directory / "answers" / "hccn_tool" / "ping").write_text(text, encoding="utf-8")
@@ -131,8 +133,6 @@ def _foreseen(host: Host) -> Iterator[tuple[str, ...]]:
     for die in host.dies:
         for query in queries:
             yield _smi_query(query, die)
-    if host.misbehaviours:
-        yield from (argv for argv in _deep(host) if _struck(host, argv))
 
 
 def _deep(host: Host) -> Iterator[tuple[str, ...]]:
@@ -151,6 +151,35 @@ def _smi_query(query: str, die: Die) -> tuple[str, ...]:
 
 def _struck(host: Host, argv: tuple[str, ...]) -> bool:
     return any(strikes(misbehaviour, host, argv) for misbehaviour in host.misbehaviours)
+
+
+def _answer_files(cluster: Cluster, host: Host) -> Iterator[tuple[str, str]]:
+    """Name below ``answers/`` and text of every file of shell lines. What the standard profile asks comes
+    first: a sh reads no further than the answer that it gives."""
+    parts: dict[str, list[str]] = {}
+    for calls in (_foreseen(host), _deep(host)):
+        cases: dict[str, list[str]] = {}
+        for argv in calls:
+            if not _struck(host, argv):
+                cases.setdefault(_answer_file(argv), []).append(_case(argv, answer(host, argv, cluster)))
+        for name, lines in cases.items():
+            parts.setdefault(name, []).append("\n".join(['case "$*" in', *lines, "esac", ""]))
+    for name, texts in parts.items():
+        yield name, "".join(texts)
+
+
+def _answer_file(argv: tuple[str, ...]) -> str:
+    """Where a call's answer is looked for; the stand-ins find it by the same rule."""
+    tool, *arguments = argv
+    of_device = arguments[1] if tool == "hccn_tool" else "".join(arguments[4:5])
+    return f"{tool}/{of_device or _OF_NO_DEVICE}"
+
+
+def _case(argv: tuple[str, ...], given: Answer) -> str:
+    steps = [f"printf %s {shlex.quote(given.stdout.decode())}"] if given.stdout else []
+    steps += [f"printf %s {shlex.quote(given.stderr.decode())} >&2"] if given.stderr else []
+    pattern = shlex.quote(" ".join(argv[1:]))
+    return f"{pattern}) {'; '.join([*steps, f'exit {given.exit_code}'])} ;;"
 
 
 def _write_answer(rendered: RenderedHost, argv: tuple[str, ...], given: Answer) -> None:
@@ -241,11 +270,15 @@ _PING = """case "$3" in
 esac
 """
 
-_ANSWER = """answer="$here/answers/{tool}/$*"
+_ANSWER = """case {device} in
+'' | *[!0-9]*) answers="$here/answers/{tool}/{of_no_device}" ;;
+*) answers="$here/answers/{tool}/"{device} ;;
+esac
+if [ -f "$answers" ]; then . "$answers"; fi
+answer="$here/answers/{tool}/$*"
 case "$*" in */*) answer= ;; esac
 if [ -f "$answer.sh" ]; then . "$answer.sh"; fi
 if [ ! -f "$answer.out" ]; then
-  . "$here/answers/{tool}/deep"
   PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}
   export PYTHONPATH
   exec {python} -m ascendctl.sim.tool "$here/../{state}" {host} {tool} "$@"
@@ -267,8 +300,6 @@ def _scripts(cluster: Cluster, host: Host, directory: Path, cheap: bool) -> Iter
 
 def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
     parts = [surroundings.HEAD]
-    if cheap:
-        parts.append(_answers_inline(cluster, host, tool, _foreseen(host)))
     busy = refusal("busy")
     if tool == "hccn_tool" and not cheap:
         parts.append(_LOCK.format(busy=shlex.quote(busy.stdout.decode()), code=busy.exit_code))
@@ -285,6 +316,8 @@ def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
     parts.append(
         _ANSWER.format(
             tool=tool,
+            device='"$2"' if tool == "hccn_tool" else '"$5"',
+            of_no_device=_OF_NO_DEVICE,
             host=shlex.quote(host.name),
             python=shlex.quote(sys.executable),
             package=shlex.quote(str(package)),
@@ -292,20 +325,6 @@ def _tool_script(cluster: Cluster, host: Host, tool: str, cheap: bool) -> str:
         )
     )
     return "".join(parts)
-
-
-def _answers_inline(cluster: Cluster, host: Host, tool: str, calls: Iterator[tuple[str, ...]]) -> str:
-    """A ``case`` over those calls of a tool; one that misbehaves is left to the answers on disk."""
-    lines = ['case "$*" in']
-    for argv in calls:
-        if argv[0] != tool or _struck(host, argv):
-            continue
-        given = answer(host, argv, cluster)
-        steps = [f"printf %s {shlex.quote(given.stdout.decode())}"] if given.stdout else []
-        steps += [f"printf %s {shlex.quote(given.stderr.decode())} >&2"] if given.stderr else []
-        pattern = shlex.quote(" ".join(argv[1:]))
-        lines.append(f"{pattern}) {'; '.join([*steps, f'exit {given.exit_code}'])} ;;")
-    return "\n".join([*lines, "esac", ""])
 
 
 def _busy(times: int, counter: str) -> str:

@@ -96,12 +96,15 @@ def test_a_stand_in_prints_what_the_tool_would(folder: Path, generation: str) ->
 def test_only_what_was_not_foreseen_starts_an_interpreter(folder: Path) -> None:
     """With no interpreter to be found, the guide's commands still answer, and pings that lose nothing."""
     host = rendered(folder, {"kind": "port-loss", "device": 5, "value": 30}, hosts=2)
-    for script in (host.bin / "hccn_tool", host.directory / "answers" / "hccn_tool" / "ping"):
+    tools = (host.bin / "hccn_tool", host.bin / "npu-smi")
+    for script in (*tools, host.directory / "answers" / "hccn_tool" / "ping"):
         interpreter = f"exec {sys.executable}"
         assert interpreter in script.read_text()
         script.write_text(script.read_text().replace(interpreter, "exit 99; "))
     assert sh(host, "hccn_tool -i 0 -net_health -g").stdout == b"net health status: Success\n"
     assert sh(host, "hccn_tool -i 0 -fec -g").stdout == b"fec mode: auto FEC mode\n"
+    for line in ("info", "info -t topo", "info -t health -i 3 -c 0", "info -t ecc -i 7 -c 0"):
+        assert sh(host, f"npu-smi {line}").returncode == 0, line
     assert b"3 received" in sh(host, "hccn_tool -i 0 -ping -g address 10.20.2.12").stdout
     assert sh(host, "hccn_tool -i 5 -ping -g address 10.20.2.12").returncode == 99
     assert sh(host, "hccn_tool -i 0 -ping -g address 10.20.1.16").returncode == 99
@@ -266,7 +269,7 @@ def test_a_counter_that_grows_changes_one_file(tmp_path: Path) -> None:
 
     before, after = answers(7), answers(9)
     assert before.keys() == after.keys()
-    assert [str(path) for path in before if before[path] != after[path]] == ["hccn_tool/deep"]
+    assert [str(path) for path in before if before[path] != after[path]] == ["hccn_tool/2"]
 
 
 @pytest.mark.parametrize("cheap", [False, True])
