@@ -259,6 +259,19 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+def governing(codes: Iterable[ExitCode]) -> ExitCode:
+    """Of several exit codes that hold the one that counts: 130, 2, 4, 1, 3, 0, the first."""
+    held = set(codes)
+    order = (
+        ExitCode.INTERRUPTED,
+        ExitCode.USAGE,
+        ExitCode.INTERNAL,
+        ExitCode.FOUND_WRONG,
+        ExitCode.NOT_ENOUGH,
+    )
+    return next((code for code in order if code in held), ExitCode.OK)
+
+
 def exit_code(
     results: Iterable[Result],
     *,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from ascendctl.consistency.prompts import Prompt
     from ascendctl.consistency.servers import Server
     from ascendctl.consistency.verdicts import ConsistencyRun
+    from ascendctl.netloader.runs import Standing
     from ascendctl.report.consistency_output import ConsistencyFormat
 
 
@@ -41,12 +40,30 @@ def _print_schema(wanted: bool) -> None:
 
 def consistency_test(
     reference: Annotated[
-        str, typer.Option("--reference", "-r", help="The server whose answers are right.", metavar="URL")
+        str,
+        typer.Option("--reference", "-r", help="The server whose answers are right.", metavar="URL|NAME"),
     ],
     candidate: Annotated[
         list[str],
-        typer.Option("--candidate", "-c", help="A server to compare with it (repeatable).", metavar="URL"),
+        typer.Option(
+            "--candidate", "-c", help="A server to compare with it (repeatable).", metavar="URL|NAME"
+        ),
     ],
+    inventory: Annotated[
+        Path | None,
+        typer.Option(
+            "--inventory",
+            "-i",
+            help="Where instances of 'netloader' are looked for by NAME, or NAME/INSTANCE.",
+            metavar="FILE",
+        ),
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root", help="Folder of deployments on the hosts, as given to 'netloader'.", metavar="DIR"
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -125,31 +142,32 @@ def consistency_test(
     then is still reported).
     """
     del schema
-    servers = _servers([reference, *candidate])
+    servers = _servers(reference, candidate, inventory, root, connect_timeout)
     wanted = _prepared(output, formats)
-    asked = _prompts(prompts)
-    key = _api_key(api_key_env, api_key_command)
+    asked = prompts_of(prompts)
+    key = api_key(api_key_env, api_key_command)
 
-    from ascendctl.consistency.asking import Limits, ask_all
-    from ascendctl.consistency.observed import Log, Observation
-    from ascendctl.consistency.verdicts import judge
+    from ascendctl.consistency.asking import Limits
+    from ascendctl.consistency.comparing import compare_servers
     from ascendctl.report.consistency_progress import AskingProgress
 
-    logs = [Log(server) for server in servers]
-    seen = Observation(asked, logs[0], tuple(logs[1:]), max_tokens, concurrency, model)
-    limits = Limits(connect_s=connect_timeout, request_s=timeout, run_s=deadline)
-    started_at, started = dt.datetime.now(dt.timezone.utc), time.monotonic()
-    with deferred("stopping; interrupt again to throw away what was learned") as interruption:
-        with AskingProgress(quiet=quiet) as progress:
-            ask_all(
-                seen,
-                limits,
-                progress,
-                api_key=key,
-                digests=weight_digests,
-                stopping=lambda: interruption.came,
-            )
-        run = judge(seen, started_at, time.monotonic() - started)
+    with (
+        deferred("stopping; interrupt again to throw away what was learned") as interruption,
+        AskingProgress(quiet=quiet) as progress,
+    ):
+        run = compare_servers(
+            servers[0],
+            servers[1:],
+            asked,
+            progress,
+            max_tokens=max_tokens,
+            concurrency=concurrency,
+            model=model,
+            limits=Limits(connect_s=connect_timeout, request_s=timeout, run_s=deadline),
+            api_key=key,
+            digests=weight_digests,
+            stopping=lambda: interruption.came,
+        )
     code = exit_code(
         run.results, strict=strict, min_coverage_percent=min_coverage, interrupted=run.interrupted
     )
@@ -161,22 +179,70 @@ def consistency_test(
     raise typer.Exit(code)
 
 
-def _servers(texts: Sequence[str]) -> list[Server]:
-    from ascendctl.consistency.servers import AddressError, server_at
+def _servers(
+    reference: str, candidates: Sequence[str], inventory: Path | None, root: str | None, connect_s: float
+) -> list[Server]:
+    """The reference, then the candidates; names are looked up on the inventory's hosts. Raises Refused."""
+    from ascendctl.netloader.naming import candidates_of, may_be_a_name, reference_of
 
-    servers: list[Server] = []
-    for option, text in zip(("--reference", *["--candidate"] * len(texts)), texts, strict=False):
-        try:
-            server = server_at(text)
-        except AddressError as error:
-            raise Refused(f"{option}: {error}") from error
-        if any(server.name == other.name for other in servers):
-            raise Refused(f"{option}: {server.name} is named twice; a server is not compared with itself")
-        servers.append(server)
+    standings: Sequence[Standing] = ()
+    named = [text for text in (reference, *candidates) if may_be_a_name(text)]
+    if inventory is not None and named:
+        standings = _standings(inventory, root, connect_s)
+    else:
+        named = []  # a bare host name is a server's address
+    first = (
+        [_server_of(reference_of(reference, standings))]
+        if reference in named
+        else [_server_at("--reference", reference)]
+    )
+    servers = list(first)
+    for text in candidates:
+        found = (
+            [_server_of(one) for one in candidates_of(text, standings, first[0].url)]
+            if text in named
+            else [_server_at("--candidate", text)]
+        )
+        for server in found:
+            if any(server.url == other.url for other in servers):
+                raise Refused(
+                    f"--candidate: {server.name} is named twice; a server is not compared with itself"
+                )
+            servers.append(server)
     return servers
 
 
-def _prompts(path: Path | None) -> tuple[Prompt, ...]:
+def _server_at(option: str, text: str) -> Server:
+    from ascendctl.consistency.servers import AddressError, server_at
+
+    try:
+        return server_at(text)
+    except AddressError as error:
+        raise Refused(f"{option}: {error}") from error
+
+
+def _server_of(one: Standing) -> Server:
+    from ascendctl.consistency.servers import instance_at
+
+    return instance_at(one.seen.instance, one.url)
+
+
+def _standings(inventory: Path, root: str | None, connect_s: float) -> Sequence[Standing]:
+    """What stands on the inventory's hosts; those that could not be asked are told on standard error."""
+    from ascendctl.cli.asking import load_inventory
+    from ascendctl.cli.fleets import fleet_of
+    from ascendctl.netloader.standing import stand
+
+    hosts = load_inventory(inventory).hosts
+    with fleet_of(hosts, root, connect_s, patient=False) as (fleet, _):
+        run = stand(fleet, [host.name for host in hosts])
+    for host, reason in run.unasked:
+        print(f"ascendctl: {host}: {reason}", file=sys.stderr)
+    return run.standings
+
+
+def prompts_of(path: Path | None, named: str = "--prompts") -> tuple[Prompt, ...]:
+    """Those of a file, else the built-in ones. ``named``: what names the file. Raises Refused."""
     from ascendctl.consistency.prompts import PromptsError, builtin_prompts, read_prompts
 
     if path is None:
@@ -184,11 +250,14 @@ def _prompts(path: Path | None) -> tuple[Prompt, ...]:
     try:
         return read_prompts(path)
     except PromptsError as error:
-        raise Refused(f"--prompts: {error}") from error
+        raise Refused(f"{named}: {error}") from error
 
 
-def _api_key(variable: str | None, command: str | None) -> str:
-    """The key, or nothing where none is named; from where passwords of hosts come from, and as careful."""
+def api_key(variable: str | None, command: str | None) -> str:
+    """The key, or nothing where none is named; from where passwords of hosts come from, and as careful.
+
+    Raises Refused.
+    """
     if variable is None and command is None:
         return ""
     if variable is not None and command is not None:

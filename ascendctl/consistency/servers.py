@@ -44,6 +44,12 @@ def server_at(text: str) -> Server:
     return Server(f"{host}:{number}", f"{parts.scheme}://{host}:{number}")
 
 
+def instance_at(name: str, url: str) -> Server:
+    """A server that is an instance with a name of its own. Raises AddressError."""
+    server = server_at(url)
+    return Server(f"{name} ({server.name})", server.url)
+
+
 class Feature(str, Enum):
     """What a request may ask for beyond its text; the order is that in which a server is tried."""
 

@@ -79,13 +79,13 @@ def parse(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         document.problems.append(_syntax_problem(text, error))
     except RecursionError:
-        document.problems.append(Problem(0, "", "is nested too deeply to be an inventory"))
+        document.problems.append(Problem(0, "", "is nested too deeply to be read"))
     if document.problems or document.root is None:
         return document
     try:
         document.data = _Reader(document).value(document.root, ())
     except RecursionError:
-        document.problems.append(Problem(0, "", "is nested too deeply to be an inventory"))
+        document.problems.append(Problem(0, "", "is nested too deeply to be read"))
     return document
 
 
@@ -238,7 +238,7 @@ class _Reader:
         if node.tag == _NULL and not text:
             self._document.empty.append(path)
         if node.tag not in (_STR, _NULL, *_READ_AS):
-            self._problem(node, path, f"the YAML tag {printable(node.tag)} is not used in inventories")
+            self._problem(node, path, f"the YAML tag {printable(node.tag)} is not used here")
             return text
         return self._construct(node)
 
@@ -288,7 +288,7 @@ def _syntax_problem(text: str, error: yaml.MarkedYAMLError) -> Problem:
 
 def _syntax_hint(line: str, reason: str) -> str:
     if "another document" in reason:
-        return "; an inventory is one document, without a second `---`"
+        return "; the file is one document, without a second `---`"
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "; indent with spaces, not with tabs"
     if re.search(r"[{,].*[^\s\"'\[:]\[\d", line) or re.search(r":\s*\[\d[\d,/-]*\][^\s,}\]]", line):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import ipaddress
-import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from ascendctl.facts import Cable
 from ascendctl.inventory import document as yaml_document
 from ascendctl.inventory import shape
-from ascendctl.inventory.document import Document, Problem, describe, is_secret, plain_word, printable
+from ascendctl.inventory.document import Document, describe, is_secret, plain_word, printable
 from ascendctl.inventory.model import (
     Endpoint,
     Host,
@@ -31,50 +30,30 @@ from ascendctl.inventory.model import (
     Waiver,
 )
 from ascendctl.inventory.nodesets import MOST_NAMES, expand, fold, near_misses, resolve
+from ascendctl.inventory.reading import (
+    UnreadableError,
+    choices,
+    expected,
+    found_text,
+    one_of,
+    read_text,
+    sentences,
+    unknown_key,
+)
 from ascendctl.inventory.shape import FileBlock, HostBlock, SettingsBlock, SshBlock, WaiverBlock
-
-LARGEST_FILE_BYTES = 4 * 1024 * 1024
 
 
 def load_file(path: Path, known_checks: Collection[str] | None = None) -> Inventory:
     """See `ascendctl.inventory.load`."""
-    document = yaml_document.parse(_read(path))
+    try:
+        document = yaml_document.parse(read_text(path, "an inventory"))
+    except UnreadableError as error:
+        raise InventoryError([str(error)]) from None
     if document.data is not None or not document.problems:
         inventory = _Assembly(document, path, known_checks).inventory()
         if not document.problems:
             return inventory
-    raise InventoryError(_sentences(path, document.problems))
-
-
-def _read(path: Path) -> str:
-    """The text of the file; also of a pipe, so that a decrypting program can feed it."""
-    try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise InventoryError([f"{path}: is a folder; give the inventory file in it"])
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise InventoryError([f"{path}: there is no such file; give the path of an inventory file"]) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InventoryError([f"{path}: cannot be read: {reason}"]) from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise InventoryError([f"{path}: is larger than {LARGEST_FILE_BYTES >> 20} MiB; is it an inventory?"])
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InventoryError([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
-
-
-def _sentences(path: Path, problems: Sequence[Problem]) -> list[str]:
-    sentences = []
-    for problem in sorted(problems):
-        place = f"{path}:{problem.line}" if problem.line else str(path)
-        where = f"{problem.path}: " if problem.path else ""
-        sentences.append(f"{place}: {where}{problem.message}")
-    # a block that several aliases share is wrong once
-    return list(dict.fromkeys(sentences))
+    raise InventoryError(sentences(path, document.problems))
 
 
 @dataclass
@@ -165,9 +144,9 @@ class _Assembly:
             self._note(path, f"{found}{context['error']}")
         elif kind == "literal_error":
             word = plain_word(node)
-            choices = self._choices(path, context)
-            near = near_misses(word, choices) if word else ""
-            self._note(path, f"expected {_one_of(choices)}, found {describe(node)}{near}")
+            words = self._choices(path, context)
+            near = near_misses(word, words) if word else ""
+            self._note(path, f"expected {one_of(words)}, found {describe(node)}{near}")
         else:
             self._note(path, f"expected {_expected(kind, path)}, found {self._found(kind, path)}")
 
@@ -197,17 +176,11 @@ class _Assembly:
                     given[device] = devices
 
     def _choices(self, path: tuple[str | int, ...], context: Mapping[str, Any]) -> list[str]:
-        words = [word.strip("'\" ") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
+        words = choices(context)
         return [*words, "a number from 1 to 64"] if path[-1] == "npus" else words
 
     def _found(self, kind: str, path: tuple[str | int, ...]) -> str:
-        node = self._document.node_at(path)
-        if is_secret(path):
-            return "something else"
-        found = describe(node)
-        if kind == "string_type" and plain_word(node):
-            return f"{found}; put it in quotes if it is meant as text"
-        return found
+        return "something else" if is_secret(path) else found_text(self._document, kind, path)
 
     def _password_hint(self, path: tuple[str | int, ...]) -> str:
         node = self._document.node_at(path)
@@ -602,24 +575,9 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
     keys = shape.keys_of(shape.block_at(path[:-1]))
     if is_secret((key,)):
         return f"is no key of an inventory; {shape.PASSWORD_SOURCES} (ssh.password)"
-    near = near_misses(key, keys)
-    if not near and key in shape.keys_of(SshBlock):
-        near = f"; did you mean ssh.{key}?"
-    return f"unknown key `{printable(key)}`{near or '; known here: ' + ', '.join(keys)}"
-
-
-_EXPECTED = {
-    "string_type": "text",
-    "int_type": "a whole number, written without quotes",
-    "float_type": "a number, written without quotes",
-    "finite_number": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list, such as [first, second]",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "too_short": "a list that is not empty",
-    "too_long": "a shorter list",
-}
+    if not near_misses(key, keys) and key in shape.keys_of(SshBlock):
+        return f"unknown key `{printable(key)}`; did you mean ssh.{key}?"
+    return unknown_key(key, keys)
 
 
 _RANGES = {"port": "a number from 1 to 65535", "device": "a number from 0 to 63"}
@@ -634,11 +592,7 @@ def _expected(kind: str, path: tuple[str | int, ...]) -> str:
         if len(path) > 1 and path[-2] == "ports":
             return _RANGES["port"]
         return _RANGES.get(str(path[-1]), "another number")
-    return _EXPECTED.get(kind, "something else")
-
-
-def _one_of(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return expected(kind)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ascendctl.hccl.variables import BUFFER_SIZE_DEFAULT_MB
 from ascendctl.netloader.engine.plugin import OWN_FORMAT, SHARED_FORMAT
-from ascendctl.netloader.plan import Engine, Instance, Role, Serving, is_secret
+from ascendctl.netloader.plan import Engine, Instance, Role
 
 CONFIG_VARIABLE = "NETLOADER_CONFIG"
 DEVICES_VARIABLE = "ASCEND_RT_VISIBLE_DEVICES"
@@ -66,11 +66,11 @@ class Command:
 def command(instance: Instance) -> Command:
     """The command of an instance, which `plan.problems` has nothing against."""
     config = _config(instance)
-    lines = _lines(instance.serving, instance.port)
+    lines = _lines(instance)
     argv = tuple(word for line in lines for word in line)
     if config is not None:
         argv = (*argv, f"--model-loader-extra-config={config}")
-    given = dict(instance.place.environment)
+    given = instance.place.variables
     own = {**_before_program(instance), **_beside_program(instance)}
     return Command(
         environment=tuple({**{k: v for k, v in given.items() if k not in own}, **own}.items()),
@@ -102,8 +102,9 @@ def script(command: Command) -> str:
 # The words ------------------------------------------------------------------------------------------------
 
 
-def _lines(serving: Serving, port: int) -> list[list[str]]:
+def _lines(instance: Instance) -> list[list[str]]:
     """The command in the guide's lines and order, what the guide does not have behind it."""
+    serving = instance.serving
     lines = [[*serving.launcher, serving.model], ["--tensor-parallel-size", str(serving.tp)]]
     if serving.pp != 1:
         lines.append(["--pipeline-parallel-size", str(serving.pp)])
@@ -111,12 +112,14 @@ def _lines(serving: Serving, port: int) -> list[list[str]]:
         lines.append(["--served-model-name", serving.served_model_name])
     if serving.enforce_eager:
         lines.append(["--enforce-eager"])
-    lines.append(["--port", str(port)])
+    lines.append(["--port", str(instance.port)])
     lines.append(["--load-format", SHARED_FORMAT if serving.engine is Engine.ASCEND else OWN_FORMAT])
     if serving.dtype is not None:
         lines.append(["--dtype", serving.dtype])
     if serving.gpu_memory_utilization is not None:
         lines.append(["--gpu-memory-utilization", f"{serving.gpu_memory_utilization:g}"])
+    if serving.bind == "address":
+        lines.append(["--host", instance.place.address])
     lines += [[word] for word in serving.engine_args]
     return lines
 
@@ -133,8 +136,8 @@ def _config(instance: Instance) -> str | None:
         fields["INT8_CACHE"] = serving.int8_cache
     if serving.int8_cache_names:
         fields["INT8_CACHE_NAME"] = list(serving.int8_cache_names)
-    if serving.output_prefix is not None:
-        fields["OUTPUT_PREFIX"] = serving.output_prefix
+    if instance.status_prefix is not None:
+        fields["OUTPUT_PREFIX"] = instance.status_prefix
     if serving.engine is Engine.OWN:
         fields.update(_own_fields(instance))
     parts = [_source(instance.sources)] if instance.sources else []
@@ -148,7 +151,8 @@ def _own_fields(instance: Instance) -> Mapping[str, object]:
     if instance.role is Role.JOINER:
         fields["FALLBACK"] = serving.fallback
         fields["VERIFY"] = serving.verify
-        fields["CHAIN"] = serving.chain
+    # Of a seed as well: it is the one that tells a joiner to ask another.
+    fields["CHAIN"] = serving.chain
     if serving.token_file is not None:
         fields["TOKEN_FILE"] = serving.token_file
     return fields
@@ -177,9 +181,11 @@ def _beside_program(instance: Instance) -> dict[str, str]:
 
 def _text(instance: Instance, lines: list[list[str]], config: str | None) -> str:
     beside = _beside_program(instance)
-    exported = {**dict(instance.place.environment), **_before_program(instance)}
+    exported = {**instance.place.variables, **_before_program(instance)}
     heads = [
-        f"export {name}={_hidden(name, value)}" for name, value in exported.items() if name not in beside
+        f"export {name}={_shown(name, value, instance)}"
+        for name, value in exported.items()
+        if name not in beside
     ]
     words = [" ".join(shlex.quote(word) for word in line) for line in lines]
     if config is not None:
@@ -195,8 +201,8 @@ def _text(instance: Instance, lines: list[list[str]], config: str | None) -> str
     return "\n\n".join([*paragraphs, " \\\n  ".join(words)]) + "\n"
 
 
-def _hidden(name: str, value: str) -> str:
-    return "'(hidden)'" if is_secret(name) else shlex.quote(value)
+def _shown(name: str, value: str, instance: Instance) -> str:
+    return "'(hidden)'" if name in instance.place.hidden else shlex.quote(value)
 
 
 def _notes(instance: Instance) -> tuple[str, ...]:
@@ -204,7 +210,7 @@ def _notes(instance: Instance) -> tuple[str, ...]:
     if serving.engine is Engine.OWN:
         return ()
     notes = [BUFFER_NOTE, SLEEP_NOTE]
-    if GUIDES_BUFFER_VARIABLE in dict(instance.place.environment):
+    if GUIDES_BUFFER_VARIABLE in instance.place.variables:
         notes.insert(0, f"{GUIDES_BUFFER_VARIABLE} is set and nothing reads it; set {BUFFER_VARIABLE}")
     if instance.listen_port is None and serving.config_file is None:
         notes.append(RANDOM_DRAFT_PORT_NOTE if serving.speculative else RANDOM_PORT_NOTE)

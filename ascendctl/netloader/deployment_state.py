@@ -144,10 +144,11 @@ class Seen:
 @dataclass(frozen=True)
 class HostSeen:
     """All that was asked of one host. ``reason`` is not empty where the answer is missing or cut; then
-    instances may be missing too."""
+    instances may be missing too. ``root``: the folder of the deployments, where all were asked for."""
 
     instances: tuple[Seen, ...] = ()
     reason: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,9 @@ def parse_seen(capture: HostCapture) -> HostSeen:
         tuple(command.split("/")[:2]) for command, _ in capture.answers if command.count("/") == 2
     )
     instances = tuple(_seen(capture, deployment, instance) for deployment, instance in names)
-    return HostSeen(instances, _reason(capture))
+    root = _answer(capture, "root")
+    told = root.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if root else ""
+    return HostSeen(instances, _reason(capture), told)
 
 
 def parse_started(capture: HostCapture) -> Started:

@@ -102,15 +102,15 @@ class Fleet:
         return self._by_turns(instances, lambda one: self._start(deployment, one), START_LIMIT_S, _started)
 
     def stopped(
-        self, found: Sequence[Seen], host_of: Callable[[Seen], str], *, grace_s: int, remove: bool = True
-    ) -> dict[tuple[str, str], Stopped]:
-        """End what was seen, only as long as it is still that start; by deployment and instance."""
-        ended: dict[tuple[str, str], Stopped] = {}
-        for turn in _turns(found, host_of):
-            make = {host: self._stop(one, grace_s, remove) for host, one in turn.items()}
+        self, found: Sequence[tuple[str, Seen]], *, grace_s: int, remove: bool = True
+    ) -> tuple[Stopped, ...]:
+        """End what was seen (host, instance), only as long as it is still that start; in their order."""
+        ended: dict[int, Stopped] = {}
+        for turn in _turns(list(enumerate(found)), lambda one: one[1][0]):
+            make = {host: self._stop(one, grace_s, remove) for host, (_, (_, one)) in turn.items()}
             answers = self.ask(make, _stopped, limit_s=grace_s + _STOP_EXTRA_S)
-            ended.update(((one.deployment, one.instance), answers[host]) for host, one in turn.items())
-        return ended
+            ended.update((number, answers[host]) for host, (number, _) in turn.items())
+        return tuple(ended[number] for number in range(len(found)))
 
     def _by_turns(
         self,

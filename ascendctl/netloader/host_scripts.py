@@ -488,6 +488,7 @@ report; end
 """
 
 _LIST = r"""count=0
+printf '%s\n' "$root" | answer root 0
 if there "$root"; then
   private d "$root" || refuse "$(why_not "$root")"
   for folder in "$root"/*/*; do

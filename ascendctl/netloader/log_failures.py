@@ -17,7 +17,7 @@ class Failure:
 
 
 _HF_ANSWERS = (
-    r"Repo id must be|is not a local folder and is not a valid model identifier"
+    r"LocalEntryNotFoundError|Repo id must be|is not a local folder and is not a valid model identifier"
     r"|Invalid repository ID or local directory specified|does not appear to have a file named config\.json"
 )
 # The first that matches names the line. Drivers and tracebacks write these anywhere in a line.

@@ -17,6 +17,8 @@ from typing import Any
 from ascendctl.netloader.engine.options import HIGHEST_PORT, Address
 
 _SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+INSTANCE_FIELD = "{instance}"
+BINDS = ("all", "address")
 _SPECULATIVE_ARGUMENTS = ("--speculative-config", "-sc")
 
 
@@ -49,7 +51,9 @@ class Serving:
     ``port`` and ``listen_port`` are those of the first instance of a host; ``listen_port`` None = any free
     one, which nobody can plan. ``launcher``: the words before the model. ``config_file``, ``token_file``,
     ``output_prefix``: paths on the host, as the engine sees them. ``fallback``, ``verify``, ``chain``,
-    ``token_file``: of the engine kind `Engine.OWN` only.
+    ``token_file``: of the engine kind `Engine.OWN` only. ``bind``: ``all`` = the API listens on every address
+    of the host, vLLM's default; ``address`` = on the one that the peers use. ``{instance}`` in
+    ``output_prefix`` stands for the instance's name.
     """
 
     model: str
@@ -72,6 +76,7 @@ class Serving:
     verify: str = "required"
     chain: bool = True
     token_file: str | None = None
+    bind: str = "all"
 
     @property
     def ranks(self) -> int:
@@ -88,13 +93,28 @@ class Place:
     """Where one instance runs: ``host`` as the inventory has it, ``address`` as its peers reach it.
 
     ``devices``: physical ids, () where there is nothing to choose (no NPU, or all of them).
-    ``environment``: variables and values for this host, in order.
+    ``environment``: variables and values derived for this host, in order; ``given``: those that a person
+    gave for all hosts, secrets perhaps, so that no value of them is ever shown. ``status_prefix``: where the
+    own engine's status files go unless the serving has an OUTPUT_PREFIX; ``{instance}`` stands for the name.
     """
 
     host: str
     address: str
     devices: tuple[int, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
+    status_prefix: str = ""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All of them; what a person gave goes before what was derived."""
+        return {**dict(self.environment), **dict(self.given)}
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The variables whose values are not to be shown."""
+        given = {name for name, _ in self.given}
+        return frozenset(given | {name for name, _ in self.environment if is_secret(name)})
 
     @property
     def devices_text(self) -> str:
@@ -126,6 +146,24 @@ class Instance:
     def fingerprint(self) -> str:
         """SHA-256 in hex: equal for equal plans, whoever made them."""
         return _digest(dataclasses.asdict(self))
+
+    @property
+    def status_prefix(self) -> str | None:
+        """The engine's OUTPUT_PREFIX; only the own engine writes status files without being asked to."""
+        prefix = self.serving.output_prefix
+        if prefix is None and self.serving.engine is Engine.OWN:
+            prefix = self.place.status_prefix or None
+        return None if prefix is None else prefix.replace(INSTANCE_FIELD, self.name)
+
+    @property
+    def api(self) -> tuple[str, int]:
+        """Address and port of its API as a process of the same host reaches it."""
+        return (self.place.address if self.serving.bind == "address" else "127.0.0.1", self.port)
+
+    @property
+    def url(self) -> str:
+        """Its API as others reach it."""
+        return f"http://{Address(self.place.address or self.host, self.port)}"
 
     @property
     def listeners(self) -> tuple[str, ...]:

@@ -12,13 +12,23 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from ascendctl.netloader.engine.options import DRAFT_GROUP, DRAFT_PORT_OFFSET, HIGHEST_PORT, LOWEST_PORT
-from ascendctl.netloader.plan import Deployment, Engine, Instance, Role, Serving, numbers_text, option_of
+from ascendctl.netloader.plan import (
+    BINDS,
+    Deployment,
+    Engine,
+    Instance,
+    Role,
+    Serving,
+    numbers_text,
+    option_of,
+)
 from ascendctl.report.printable import shown
 
 INT8_CACHES = ("no", "hbm", "dram")
 _OWN_WORDS = (
     ("--fallback", "fallback", ("disk", "error")),
     ("--verify", "verify", ("required", "if-offered")),
+    ("--bind", "bind", BINDS),
 )
 JOIN_BYTES_MOST = 1024
 """vllm-ascend's server reads a JOIN with one ``recv(1024)``: a longer one is broken JSON, then the disk."""
@@ -33,6 +43,7 @@ _OWN_ARGUMENTS = {
     "--pipeline-parallel-size": "--pp",
     "-pp": "--pp",
     "--port": "--port",
+    "--host": "--bind",
     "--served-model-name": "--served-model-name",
     "--load-format": "the engine kind",
     "--model-loader-extra-config": "--listen-port, --int8-cache, --output-prefix, --config-file and --source",
@@ -199,9 +210,11 @@ def _instance_problems(instance: Instance) -> list[str]:
         found.append(
             f"{who}: with --config-file vllm-ascend would drop the SOURCE that is planned here; leave it out"
         )
+    if serving.bind == "address" and not place.address:
+        found.append(f"{who}: --bind address, and no address of the host is known; set one by --address")
     found += [
         f"{who}: {shown(name)!r} is no name of an environment variable"
-        for name, _ in place.environment
+        for name in place.variables
         if not _VARIABLE.fullmatch(name)
     ]
     return found

@@ -140,7 +140,7 @@ def ephemeral_ports(text: str) -> range:
 
 def _hccl(instance: Instance) -> tuple[range, ...]:
     """Where HCCL listens on the host for this instance; () where it takes any free port."""
-    environment = dict(instance.place.environment)
+    environment = instance.place.variables
     try:
         if "HCCL_HOST_SOCKET_PORT_RANGE" in environment:
             given = environment["HCCL_HOST_SOCKET_PORT_RANGE"]

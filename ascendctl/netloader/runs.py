@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from ascendctl.netloader.deployment_state import Life, Seen
+from ascendctl.netloader.deployment_state import Life, Seen, Stop, Stopped
 from ascendctl.netloader.evidence import Evidence, judged
 from ascendctl.netloader.log_rules import Stage
-from ascendctl.netloader.plan import Engine, Instance
+from ascendctl.netloader.plan import Engine, Instance, Role
+from ascendctl.netloader.proof import Proof, proof_of
 from ascendctl.netloader.waves import JoinPlan
 from ascendctl.results import ExitCode, Result, Status
 
@@ -71,7 +72,7 @@ class InstanceRun:
 class NetloaderRun:
     """One run. ``verb``: ``serve`` or ``join``. ``preflight``: the cells judged before anything was started;
     ``gated``: they kept it from starting. ``plan``: who takes from whom (join). ``warnings``: one sentence
-    each.
+    each; ``notes``: as well, and nothing to worry about.
     """
 
     verb: str
@@ -84,6 +85,7 @@ class NetloaderRun:
     preflight: tuple[Result, ...] = ()
     gated: bool = False
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     allow_fallback: bool = False
     interrupted: bool = False
 
@@ -141,16 +143,51 @@ class StatusRun:
 
 
 def status_exit_code(run: StatusRun) -> ExitCode:
-    """130 interrupted; 1 where an instance does not run any more; 3 where
-    something could not be learned; else 0, also where there is nothing."""
+    """130 interrupted; 1 where an instance does not run any more, or a joiner's disk was read; 3 where
+    something could not be learned, of a ready joiner's weights too; else 0, also where there is nothing."""
     if run.interrupted:
         return ExitCode.INTERRUPTED
     lives = [one.seen.life for one in run.standings]
-    if any(life in (Life.ENDED, Life.RESTARTED, Life.LEFTOVERS) for life in lives):
+    proofs = [proof_of(one.instance, one.evidence) for one in run.standings if one.instance and one.ready]
+    if Proof.DISK in proofs or any(life in (Life.ENDED, Life.RESTARTED, Life.LEFTOVERS) for life in lives):
         return ExitCode.FOUND_WRONG
-    if run.unasked or Life.UNKNOWN in lives or any(one.ready is None for one in run.standings):
+    unread = any(one.ready is None or one.instance is None for one in run.standings)
+    if run.unasked or Life.UNKNOWN in lives or unread:
         return ExitCode.NOT_ENOUGH
-    return ExitCode.OK
+    return ExitCode.NOT_ENOUGH if Proof.UNPROVEN in proofs else ExitCode.OK
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of stopping one instance. ``role`` None: its plan could not be read."""
+
+    host: str
+    instance: str
+    role: Role | None
+    stopped: Stopped
+
+
+@dataclass(frozen=True)
+class StopRun:
+    """A deployment's instances on the hosts that were asked, in the order in which they were ended;
+    ``unasked`` as of `StatusRun`."""
+
+    deployment: str
+    hosts: tuple[str, ...]
+    ended: tuple[Ended, ...]
+    unasked: tuple[tuple[str, str], ...] = ()
+    interrupted: bool = False
+
+
+def stop_exit_code(run: StopRun) -> ExitCode:
+    """130 interrupted; 1 where something is left or was refused; 3 where it was not learned; else 0, also
+    where there was nothing."""
+    if run.interrupted:
+        return ExitCode.INTERRUPTED
+    outcomes = {one.stopped.outcome for one in run.ended}
+    if outcomes & {Stop.LEFT, Stop.REFUSED}:
+        return ExitCode.FOUND_WRONG
+    return ExitCode.NOT_ENOUGH if run.unasked or Stop.UNKNOWN in outcomes else ExitCode.OK
 
 
 def exit_code(run: NetloaderRun, *, strict: bool = False) -> ExitCode:
@@ -166,6 +203,7 @@ def exit_code(run: NetloaderRun, *, strict: bool = False) -> ExitCode:
     wrong |= any(cell.status is Status.FAIL for cell in cells) or proven is ExitCode.FOUND_WRONG
     warned = bool(run.warnings) or any(cell.status is Status.WARN for cell in cells)
     unproven = any(not one.ready for one in run.instances) or proven is ExitCode.NOT_ENOUGH
+    unproven |= any(proof_of(one.instance, one.evidence) is Proof.UNPROVEN for one in run.instances)
     unproven |= any(cell.wanted and not cell.evaluated for cell in cells) or not run.instances
     for holds, code in (
         (run.interrupted, ExitCode.INTERRUPTED),

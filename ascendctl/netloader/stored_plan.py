@@ -6,7 +6,7 @@ import dataclasses
 import json
 from enum import Enum
 
-from ascendctl.netloader.plan import Deployment, Instance, PlanError, Serving, is_secret
+from ascendctl.netloader.plan import Deployment, Instance, PlanError, Serving
 from ascendctl.report.printable import shown
 
 FORMAT = 1
@@ -67,11 +67,15 @@ def _changed(old: Instance, new: Instance) -> list[str]:
     found = []
     for label in dict.fromkeys([*before, *after]):
         if before.get(label) != after.get(label):
-            if is_secret(label):
+            if any(isinstance(flat.get(label), _Hidden) for flat in (before, after)):
                 found.append(f"{label} differs")
             else:
                 found.append(f"{label} is {_said(before.get(label))}, wanted {_said(after.get(label))}")
     return found
+
+
+class _Hidden(str):
+    """A value that is compared and never shown."""
 
 
 def _flat(instance: Instance) -> dict[str, object]:
@@ -85,7 +89,9 @@ def _flat(instance: Instance) -> dict[str, object]:
             flat[field.name.replace("_", " ")] = getattr(instance.serving, field.name)
     for rank, addresses in enumerate(instance.sources):
         flat[f"sources of rank {rank}"] = addresses
-    flat.update({f"environment {name}": value for name, value in instance.place.environment})
+    for name, value in instance.place.variables.items():
+        hidden = name in instance.place.hidden
+        flat[f"environment {name}"] = _Hidden(value) if hidden else value
     return flat
 
 

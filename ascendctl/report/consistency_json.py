@@ -147,9 +147,16 @@ def schema() -> dict[str, Any]:
 
 def write_consistency_json(run: ConsistencyRun, exit_code: int, stream: TextIO) -> None:
     """Write the report of a run, valid against `schema`. Raises OSError of the stream."""
+    # Plain ASCII, with escapes: right whatever the encoding of the stream.
+    stream.write(consistency_report(run, exit_code).model_dump_json(indent=1, ensure_ascii=True) + "\n")
+    stream.flush()
+
+
+def consistency_report(run: ConsistencyRun, exit_code: int) -> ConsistencyReport:
+    """The report of a run, to be written or to be part of another one."""
     seen = run.observation
     covered = results.coverage(run.results)
-    report = ConsistencyReport(
+    return ConsistencyReport(
         schema_version=SCHEMA_VERSION,
         tool_version=__version__,
         started_at=run.started_at.astimezone(dt.timezone.utc),
@@ -169,9 +176,6 @@ def write_consistency_json(run: ConsistencyRun, exit_code: int, stream: TextIO) 
         ],
         results=[result_record(cell) for cell in run.results],
     )
-    # Plain ASCII, with escapes: right whatever the encoding of the stream.
-    stream.write(report.model_dump_json(indent=1, ensure_ascii=True) + "\n")
-    stream.flush()
 
 
 def _server(log: Log) -> ServerRecord:

@@ -7,6 +7,8 @@ U+DCB9. Neither such a surrogate nor a control sequence may leave in a report as
 
 from __future__ import annotations
 
+import re
+
 
 def storable(text: str) -> str:
     """The text as valid Unicode: undecodable bytes as ``\\xb9``, other lone surrogates as ``\\ud83d``."""
@@ -27,6 +29,12 @@ def shown(text: str) -> str:
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else _escaped(char) for char in line)
+
+
+def shown_as_it_stands(line: str) -> str:
+    """One line with its spaces kept, for what is read or pasted by them; tabs become spaces."""
+    parts = re.split("( +)", line.expandtabs())
+    return "".join(part if part.isspace() else shown(part) for part in parts)
 
 
 def one_word(text: str) -> str:

@@ -37,7 +37,7 @@ class HostOutcome(Protocol):
     def failure(self) -> object | None: ...
 
 
-class _Stderr(Console):
+class Stderr(Console):
     """rich's answer to a broken pipe is to throw standard output away and to end the process."""
 
     def on_broken_pipe(self) -> None:
@@ -68,7 +68,7 @@ class Progress:
     ) -> None:
         self._total = len(set(hosts))
         self._quiet = quiet
-        self._console = _Stderr(file=stream if stream is not None else sys.stderr)
+        self._console = Stderr(file=stream if stream is not None else sys.stderr)
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}

@@ -94,6 +94,16 @@ def print_marked(console: Console, status: Status, head: str, text: str, *, as_i
     screen.block(prefix, Text.assemble(*before, text if as_is else shown(text)))
 
 
+def print_block(console: Console, before: Text, body: Text, *, status: Status | None = None) -> None:
+    """A body beside what stands before it, behind the mark of a status; wrapped, it hangs there.
+
+    Text of a host in them has gone through `shown`; a line break in the body is one.
+    """
+    screen = _Screen(console)
+    mark = Text.assemble("  ", screen.symbol(_BY_STATUS[status]), " ") if status else Text()
+    screen.block(mark + before, body)
+
+
 def verdict_line(run: Run, folded: Folded, *, strict: bool, exit_code: int) -> str:
     """The verdict in words, the summary's first line; ``folded`` is the run's results folded."""
     return _verdict(run, folded, _marks_of_hosts(run), strict=strict, exit_code=exit_code)

@@ -130,7 +130,7 @@ def test_the_own_engine_understands_what_is_written_for_it() -> None:
     assert "--load-format" in found.argv and found.argv[found.argv.index("--load-format") + 1] == "ascendctl"
     assert "VLLM_SLEEP_WHEN_IDLE" not in dict(found.environment)
     seed = command(instance(serving, listen_port=19374))
-    assert config(seed) == {"LISTEN_PORT": 19374}
+    assert config(seed) == {"LISTEN_PORT": 19374, "CHAIN": True}
 
 
 def test_a_token_is_named_by_its_file_only() -> None:

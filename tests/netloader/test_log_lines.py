@@ -176,6 +176,10 @@ FAILURES = [
     ("ModuleNotFoundError: No module named 'torch_npu'", "missing-library"),
     ("OSError: /models/x is not a local folder and is not a valid model identifier", "model-string"),
     ("Invalid repository ID or local directory specified: '/models/x'", "model-string"),
+    (
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder",
+        "model-string",
+    ),
     ("RuntimeError: Cannot find any model weights with `/models/x`", "no-weights"),
     ("ValueError: Load format `netloader` is not supported", "loader-missing"),
 ]

@@ -319,7 +319,7 @@ def _communicators(one: Instance) -> int:
 
 
 def _buffer_mb(facts: PreflightFacts, one: Instance) -> int:
-    given = {**(facts.environment.value or {}), **dict(one.place.environment)}.get(BUFFER_VARIABLE, "")
+    given = {**(facts.environment.value or {}), **one.place.variables}.get(BUFFER_VARIABLE, "")
     return int(given) if re.fullmatch(r"[0-9]{1,7}", given) else BUFFER_SIZE_DEFAULT_MB
 
 

@@ -146,7 +146,7 @@ def preflight(
     hidden = {
         value
         for one in (*instances, *running)
-        for name, value in one.place.environment
+        for name, value in one.place.variables.items()
         if is_secret(name) and len(value) >= _SECRET_LEAST_CHARACTERS
     }
     return tuple(_without(cell, sorted({*hidden, *filter(None, secrets)}, key=len)) for cell in cells)

@@ -154,7 +154,7 @@ def proxy(scene: Scene, host: str) -> Verdict:
     found: list[Finding] = []
     peers = _addresses(scene)
     for one in scene.on(host):
-        environment = {**facts.environment.value, **dict(one.place.environment)}
+        environment = {**facts.environment.value, **one.place.variables}
         proxies = [name for name in PROXY_VARIABLES if environment.get(name)]
         given = next((environment[name] for name in NO_PROXY_VARIABLES if environment.get(name)), "")
         entries = [entry.strip() for entry in given.split(",") if entry.strip()]

@@ -61,7 +61,7 @@ class Program:
     @classmethod
     def of(cls, instance: Instance) -> Program:
         """The first word of the launcher that is a program, its ``env A=B`` taken in."""
-        environment = {k: v for k, v in instance.place.environment if k in _PROGRAM_VARIABLES}
+        environment = {k: v for k, v in instance.place.variables.items() if k in _PROGRAM_VARIABLES}
         words = list(instance.serving.launcher)
         if words and words[0].rpartition("/")[2] == "env":
             words = words[1:]

@@ -53,7 +53,7 @@ def versions(scene: Scene, host: str) -> Verdict:
 
 
 def _one_per_program(instances: Sequence[Instance]) -> list[Instance]:
-    return list({(one.serving.launcher, one.place.environment, one.serving.engine): one
+    return list({(one.serving.launcher, tuple(one.place.variables.items()), one.serving.engine): one
                  for one in instances}.values())  # fmt: skip
 
 
@@ -125,7 +125,7 @@ _WITHOUT = {
 
 def _plugins_left_out(scene: Scene, one: Instance, dist: str, plugins: Sequence[str]) -> Iterable[Finding]:
     environment = scene.facts[one.host].environment
-    allowed = {**(environment.value or {}), **dict(one.place.environment)}.get(PLUGINS_VARIABLE)
+    allowed = {**(environment.value or {}), **one.place.variables}.get(PLUGINS_VARIABLE)
     left_out = [] if allowed is None else [p for p in plugins if p not in allowed.split(",")]
     if left_out:
         yield Finding(
