@@ -15,6 +15,7 @@ import typer
 
 from ascendctl import __version__
 from ascendctl.cli import (
+    bring_up,
     bundle,
     consistency_test,
     demo,
@@ -22,6 +23,7 @@ from ascendctl.cli import (
     env,
     explain,
     inventory,
+    netloader,
     parse,
     probe,
     ranktable,
@@ -62,7 +64,9 @@ def build_app() -> typer.Typer:
         ranktable,
         diff,
         watch,
+        netloader,
         consistency_test,
+        bring_up,
         bundle,
         inventory,
         explain,

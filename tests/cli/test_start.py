@@ -15,7 +15,16 @@ HEAVY = {"paramiko", "cryptography", "httpx", "jinja2", "torch", "yaml", "Cluste
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["verify", "--help"], ["sim", "up", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["verify", "--help"],
+        ["netloader", "serve", "--help"],
+        ["netloader", "join", "--help"],
+        ["bring-up", "--help"],
+        ["sim", "up", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     program = (
@@ -46,6 +55,8 @@ def ascendctl(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (["verify", "--local", "--replay", "x"], "--local"),
         (["verify", "--replay", "/no/such/folder"], "/no/such/folder"),
         (["verify", "--min-coverage", "101", "--local"], "--min-coverage"),
+        (["bring-up", "--inventory", "x.yaml"], "--plan"),
+        (["bring-up", "--inventory", "x.yaml", "--plan", "/no/such/plan.yaml"], "/no/such/plan.yaml"),
         (["explain", "lnik"], "link"),
         (["nonsense"], "nonsense"),
         (["parse", "--command", "rm -rf /", "-"], "rm"),
