@@ -34,6 +34,7 @@ E2E_VENV ?= .venv-e2e
 E2E_PYTHON ?=
 # The hosts' Python has torch and vLLM; the control machine's, which has ascendctl's dependencies, is the other one.
 test-e2e: $(VENV)/.installed
+	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
 	E2E_PYTHON='$(E2E_PYTHON)' sh tests/e2e/install_venv.sh '$(E2E_VENV)'
 	E2E_CONTROL='$(abspath $(BIN))/python' $(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini tests/e2e
 

@@ -25,6 +25,21 @@ _LINGER_S = 15.0
 _SERVED_NAME = "tiny"
 # Enough for these models; VLLM_CPU_KVCACHE_SPACE counts in GiB, and several servers run at once.
 _CACHE_BYTES = 64 * 1024 * 1024
+ENGINE_ARGUMENTS = (
+    "--max-model-len=256",
+    "--max-num-seqs=8",
+    "--no-enable-prefix-caching",
+    f"--kv-cache-memory-bytes={_CACHE_BYTES}",
+)
+ENGINE_ENVIRONMENT = {
+    # Cores are shared with other servers; by default each rank wants a NUMA node of its own.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "PYTHONUNBUFFERED": "1",
+}
 
 
 class ServerEnded(Exception):
@@ -59,8 +74,7 @@ class VllmServer:
         command += ["--model", str(self.model), "--served-model-name", _SERVED_NAME]
         command += ["--host", self.host, "--port", str(self.port), "--load-format", self.load_format]
         command += ["--tensor-parallel-size", str(self.tensor_parallel), "--enforce-eager"]
-        command += ["--max-model-len", "256", "--max-num-seqs", "8", "--no-enable-prefix-caching"]
-        command += ["--kv-cache-memory-bytes", str(_CACHE_BYTES)]
+        command += ENGINE_ARGUMENTS
         if self.extra_config is not None:
             command += ["--model-loader-extra-config", json.dumps(self.extra_config)]
         command += self.arguments
@@ -183,16 +197,7 @@ def free_port(host: str) -> int:
 
 def _environment(host: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VLLM_", "PYTEST_"))}
-    return kept | {
-        "VLLM_HOST_IP": host,
-        # Cores are shared with other servers; by default each rank wants a NUMA node of its own.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONUNBUFFERED": "1",
-    }
+    return kept | {"VLLM_HOST_IP": host} | ENGINE_ENVIRONMENT
 
 
 def _within(timeout_s: float, condition: Callable[[], bool]) -> bool:
