@@ -1,43 +1,48 @@
 """The command line: one module per command group, each adds itself with ``register``.
 
 Modules here import what is heavy inside the command that needs it, so that ``ascendctl --help`` starts
-fast; a test holds that.
+fast; a test holds that. Of a command line that names its command only that one's module is loaded.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
 
 from ascendctl import __version__
-from ascendctl.cli import (
-    bring_up,
-    bundle,
-    consistency_test,
-    demo,
-    diff,
-    env,
-    explain,
-    inventory,
-    netloader,
-    parse,
-    probe,
-    ranktable,
-    report,
-    sim,
-    topology,
-    verify,
-    watch,
-)
 from ascendctl.results import ExitCode
 
+_MODULES = {
+    "verify": "verify",
+    "topology": "topology",
+    "env": "env",
+    "ranktable": "ranktable",
+    "diff": "diff",
+    "watch": "watch",
+    "netloader": "netloader",
+    "consistency-test": "consistency_test",
+    "bring-up": "bring_up",
+    "bundle": "bundle",
+    "inventory": "inventory",
+    "checks": "explain",
+    "explain": "explain",
+    "parse": "parse",
+    "probe": "probe",
+    "report": "report",
+    "sim": "sim",
+    "demo": "demo",
+}
+"""Command → the module that registers it, in the order in which they are."""
 
-def build_app() -> typer.Typer:
-    """The whole command line."""
+
+def build_app(commands: Iterable[str] = _MODULES) -> typer.Typer:
+    """The whole command line, or what the modules of some ``commands`` make of it."""
     app = typer.Typer(
         name="ascendctl",
         help="Verify clusters of Huawei Ascend servers (Atlas A2, A3) and bring models up on them.",
@@ -57,27 +62,16 @@ def build_app() -> typer.Typer:
     ) -> None:
         del version
 
-    for module in (
-        verify,
-        topology,
-        env,
-        ranktable,
-        diff,
-        watch,
-        netloader,
-        consistency_test,
-        bring_up,
-        bundle,
-        inventory,
-        explain,
-        parse,
-        probe,
-        report,
-        sim,
-        demo,
-    ):
-        module.register(app)
+    for module in dict.fromkeys(_MODULES[command] for command in commands):
+        importlib.import_module(f"ascendctl.cli.{module}").register(app)
     return app
+
+
+def _named(arguments: Sequence[str]) -> Iterable[str]:
+    """The command that the line begins with; all where it does not, or a shell asks what could follow."""
+    completing = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+    known = bool(arguments) and arguments[0] in _MODULES and not completing
+    return arguments[:1] if known else _MODULES
 
 
 def _print_version(wanted: bool) -> None:
@@ -105,7 +99,7 @@ def run(arguments: list[str]) -> int:
     ``ASCENDCTL_DEBUG=1`` lets an internal error's traceback through, for a bug report.
     """
     try:
-        code = build_app()(arguments, standalone_mode=False)
+        code = build_app(_named(arguments))(arguments, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return _complain(ExitCode.INTERRUPTED, "interrupted")

@@ -36,6 +36,22 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert "LOADED [] 0" in done.stdout
 
 
+def test_a_named_command_loads_its_own_module_only_and_every_name_is_its_modules() -> None:
+    program = (
+        "import sys; from ascendctl import cli\n"
+        "cli.run(['diff', '--help'])\n"
+        "others = {f'ascendctl.cli.{one}' for one in cli._MODULES.values()} - {'ascendctl.cli.diff'}\n"
+        "print('OTHERS', sorted(others & set(sys.modules)))\n"
+        "import typer\n"
+        "for command in cli._MODULES:\n"
+        "    assert command in typer.main.get_command(cli.build_app([command])).commands, command\n"
+        "whole = typer.main.get_command(cli.build_app()).commands\n"
+        "print('SAME', set(whole) == set(cli._MODULES))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "OTHERS []" in done.stdout and "SAME True" in done.stdout
+
+
 def ascendctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ascendctl", *arguments],
@@ -75,7 +91,7 @@ def test_bad_usage_is_a_sentence_and_exit_code_2(arguments: list[str], said: str
 def test_an_internal_error_is_said_without_traceback(monkeypatch: pytest.MonkeyPatch, capfd: object) -> None:
     from ascendctl import cli
 
-    def broken() -> None:
+    def broken(commands: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(cli, "build_app", broken)

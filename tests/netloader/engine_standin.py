@@ -31,7 +31,8 @@ STANDIN_SCENARIO, one of `SCENARIOS` (what a scenario does is done for real wher
 STANDIN_DISK: the folder under which MODEL is looked for, as if it were the host's root: hosts that are one
 machine have disks of their own then. STANDIN_RANKS (``0,2``): the scenario is of these ranks only.
 STANDIN_FLAKY=1: answers vary from request to request. STANDIN_TIMEOUT_S: what a joiner waits for an answer
-(60, as there). STANDIN_TRANSFER_S: what a source takes for one rank's weights (0). VLLM_LOGGING_LEVEL is
+(60, as there). STANDIN_TRANSFER_S: what a source takes for one rank's weights (0);
+STANDIN_SENDING_MARK: a file of that name and the rank's number is there once it sends. VLLM_LOGGING_LEVEL is
 heeded, as are --served-model-name, --max-model-len, --api-key, --speculative-config, --quantization and
 --enforce-eager.
 """
@@ -421,6 +422,7 @@ def _given(options: argparse.Namespace, environment: Mapping[str, str]) -> Given
         code=environment.get("STANDIN_CODE", "EI0006"),
         timeout_s=float(environment.get("STANDIN_TIMEOUT_S", "60")),
         transfer_s=float(environment.get("STANDIN_TRANSFER_S", "0")),
+        sending_mark=environment.get("STANDIN_SENDING_MARK", ""),
     )
 
 

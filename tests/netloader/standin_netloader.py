@@ -140,6 +140,7 @@ class Given:
     code: str
     timeout_s: float
     transfer_s: float
+    sending_mark: str
 
     @property
     def ranks(self) -> int:
@@ -704,6 +705,8 @@ class Server:
         with socket.create_connection((host, port), timeout=given.timeout_s) as connection:
             # The last bytes last, so that a transfer that is cut off is no whole one.
             connection.sendall(content[:16])
+            if given.sending_mark:
+                Path(f"{given.sending_mark}{self.rank.rank}").touch()
             time.sleep(given.transfer_s)
             connection.sendall(content[16:])
             if connection.recv(1) != b"B":

@@ -655,10 +655,12 @@ def test_it_needs_nothing_but_its_own_files(tmp_path: Path) -> None:
 def test_a_seed_that_is_killed_while_it_sends_leaves_a_fallback(tmp_path: Path) -> None:
     here = Site(tmp_path)
     try:
-        seed = here.start("seed", Case(environment=(("STANDIN_TRANSFER_S", str(PATIENCE_S)),)))
+        mark = tmp_path / "sending-"
+        slowly = (("STANDIN_TRANSFER_S", str(PATIENCE_S)), ("STANDIN_SENDING_MARK", str(mark)))
+        seed = here.start("seed", Case(environment=slowly))
         until(seed.settled)
         joiner = here.start("joiner", Case(source="seed"), Source.of(seed.instance))
-        until(lambda: joiner.log.count("Receive ack: label=JOIN_ACK") == 2)
+        until(lambda: all(Path(f"{mark}{rank}").exists() for rank in range(2)))
         assert not joiner.healthy()
         seed.end()
         until(joiner.settled)

@@ -383,7 +383,7 @@ def test_a_folder_or_file_that_others_may_write_is_refused(host: Host) -> None:
 
 def test_a_folder_that_is_not_there(host: Host) -> None:
     assert (host.look().life, host.stop().outcome) == (Life.UNKNOWN, Stop.GONE)
-    assert host.all() == HostSeen()
+    assert host.all() == HostSeen(root=str(host.root))
 
 
 def test_all_instances_of_a_host_are_listed(host: Host) -> None:
