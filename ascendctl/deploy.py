@@ -105,10 +105,12 @@ class Prepared:
 
 
 def prepare_serve(fleet: Fleet, wanted: Wanted, survey: Survey) -> Prepared:
-    """Raises PlanError: the plan cannot work, or something else runs under the name."""
-    listed = fleet.listed([host.name for host in wanted.hosts])
+    """Raises PlanError: the plan cannot work, or something else runs under the name, on whatever host of
+    ``fleet``."""
+    listed = fleet.listed(list(fleet.hosts))
     found = recorded(listed)
     mine = _alive(found, wanted.name)
+    _told_apart(wanted, mine)
     places = _places(wanted, wanted.serving, survey, listed, wanted.environment or ())
     made = planned(wanted.name, Role.SEED, places, wanted.serving, running=mine)
     kept = _kept(made, mine)
@@ -116,9 +118,9 @@ def prepare_serve(fleet: Fleet, wanted: Wanted, survey: Survey) -> Prepared:
         "serve",
         made,
         kept,
-        _others(found, made.name, kept),
+        _others(found, made, kept),
         survey,
-        warnings=survey.warnings,
+        warnings=(*survey.warnings, *_not_asked(listed)),
         notes=_notes(made),
     )
 
@@ -142,10 +144,10 @@ def prepare_join(
     standings = looked(fleet, [one for one in found if one.alive and one.seen.deployment == wanted.name])
     givers = {one.name: Source.of(one) for one in awaited} | sources(standings)
     mine = (*mine, *(one for one in awaited if one.name not in {other.name for other in mine}))
-    unasked = [f"{host}: {answer.reason}" for host, answer in listed.items() if answer.reason]
     if not givers and not joining.sources:
         said = [f"{one.host}: {one.reason}" for one in standings if one.reason]
-        raise PlanError([_no_source(wanted.name, bool(standings)), *said, *unasked])
+        raise PlanError([_no_source(wanted.name, bool(standings)), *said, *_not_asked(listed)])
+    _one_model(wanted.name, mine)
     serving = _serving_of(mine, wanted.serving, joining.serving)
     givers |= {text: Source.at(text, serving.ranks) for text in joining.sources}
     given = _seeds_variables(mine) if wanted.environment is None else wanted.environment
@@ -156,9 +158,9 @@ def prepare_join(
     new = [one.name for one in made.instances if one.name not in names]
     feeding = [name for name in givers if name not in names] or list(givers)
     plan = plan_waves(serving.engine, feeding, new, joining.pace, chain=serving.chain)
-    warnings = (*survey.warnings, *(f"not asked for sources: {text}" for text in unasked))
+    warnings = (*survey.warnings, *_not_asked(listed))
     return Prepared(
-        "join", made, kept, _others(found, made.name, kept), survey, plan, givers, warnings, _notes(made)
+        "join", made, kept, _others(found, made, kept), survey, plan, givers, warnings, _notes(made)
     )
 
 
@@ -262,15 +264,60 @@ def _kept(made: Deployment, running: Sequence[Instance]) -> tuple[Instance, ...]
     return tuple(kept)
 
 
-def _others(found: Sequence[Recorded], name: str, kept: Sequence[Instance]) -> tuple[Instance, ...]:
-    """All that runs beside what is kept; of the deployment itself too, since a joiner has to fit its seed."""
+def _others(found: Sequence[Recorded], made: Deployment, kept: Sequence[Instance]) -> tuple[Instance, ...]:
+    """What runs beside what is kept: of the deployment itself, since a joiner has to fit its seed, and of
+    others on the same hosts, since it has their ports and devices.
+
+    Instances are numbered within their deployment, so another's carry its name as well.
+    """
     names = {one.name for one in kept}
+    others: list[Instance] = []
+    for one in found:
+        if not one.alive or one.instance is None:
+            continue
+        if one.seen.deployment != made.name:
+            if one.host in made.hosts:
+                others.append(replace(one.instance, name=f"{one.seen.deployment}/{one.instance.name}"))
+        elif one.instance.name not in names:
+            others.append(one.instance)
+    return tuple(others)
+
+
+def _told_apart(wanted: Wanted, mine: Sequence[Instance]) -> None:
+    """Raises PlanError where seeds of this name serve another model: joiners could not tell them apart."""
+    hosts = {host.name for host in wanted.hosts}
+    found = [
+        f"{one.name} on {one.host} serves {one.serving.model} as {wanted.name} already, otherwise "
+        "than it is wanted here: take another --name"
+        for one in mine
+        if one.role is Role.SEED
+        and one.host not in hosts
+        and (one.serving.model != wanted.serving.model or compatible(wanted.serving, one.serving))
+    ]
+    if found:
+        raise PlanError(found)
+
+
+def _one_model(name: str, mine: Sequence[Instance]) -> None:
+    """Raises PlanError where the deployment's seeds do not all serve the same: a joiner would mix them."""
+    seeds = [one for one in mine if one.role is Role.SEED]
+    odd = [
+        one
+        for one in seeds[1:]
+        if one.serving.model != seeds[0].serving.model or compatible(one.serving, seeds[0].serving)
+    ]
+    if odd:
+        told = "; ".join(f"{one.name} on {one.host}: {one.serving.model}" for one in (seeds[0], *odd))
+        raise PlanError(
+            [f"the seeds of {name} do not serve the same ({told}): stop those that are not meant"]
+        )
+
+
+def _not_asked(listed: Mapping[str, HostSeen]) -> tuple[str, ...]:
     return tuple(
-        one.instance
-        for one in found
-        if one.alive
-        and one.instance is not None
-        and not (one.seen.deployment == name and one.instance.name in names)
+        f"{host} was not asked what runs on it: {answer.reason}"
+        for host, answer in listed.items()
+        if answer.reason
     )
 
 
@@ -323,8 +370,8 @@ def _places(
 
 def _seeds_variables(mine: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
     """What was given to the deployment's seed, its API key for example: a joiner is not to run without."""
-    seeds = [one for one in mine if one.role is Role.SEED]
-    return seeds[0].place.given if seeds else ()
+    running = [*(one for one in mine if one.role is Role.SEED), *mine]
+    return running[0].place.given if running else ()
 
 
 def _status_prefix(name: str, host: Host, serving: Serving, listed: HostSeen | None) -> str:

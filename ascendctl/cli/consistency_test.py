@@ -236,6 +236,8 @@ def _standings(inventory: Path, root: str | None, connect_s: float) -> Sequence[
     hosts = load_inventory(inventory).hosts
     with fleet_of(hosts, root, connect_s, patient=False) as (fleet, _):
         run = stand(fleet, [host.name for host in hosts])
+    if run.interrupted:
+        raise KeyboardInterrupt
     for host, reason in run.unasked:
         print(f"ascendctl: {host}: {reason}", file=sys.stderr)
     return run.standings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,7 +29,9 @@ def deferred(notice: str = "") -> Iterator[Interruption]:
             raise KeyboardInterrupt
         interruption.came = True
         if notice:
-            print(f"ascendctl: {notice}", file=sys.stderr)
+            # Not by the stream: the signal may have come in the middle of a write to it.
+            with contextlib.suppress(OSError):
+                os.write(2, f"ascendctl: {notice}\n".encode())
 
     before = {
         number: signal.signal(number, note)

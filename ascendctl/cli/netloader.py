@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -194,7 +194,7 @@ def serve(
     wanted = Wanted(name, given, tuple(chosen), _ids(devices), _environment(env_file))
     with fleet_of(loaded.hosts, root, connect_timeout, patient=False) as (fleet, _):
         survey = _survey(fleet, chosen, loaded, connect_timeout, host_timeout, quiet)
-        prepared = prepare_serve(fleet, wanted, survey)
+        prepared = _unless_interrupted(fleet, lambda: prepare_serve(fleet, wanted, survey))
         if dry_run:
             _print_commands(prepared, root)
             raise typer.Exit(ExitCode.OK)
@@ -283,7 +283,7 @@ def join(
     wanted = Wanted(name, given, tuple(chosen), _ids(devices), _environment(env_file))
     with fleet_of(loaded.hosts, root, connect_timeout, patient=False) as (fleet, _):
         survey = _survey(fleet, chosen, loaded, connect_timeout, host_timeout, quiet)
-        prepared = prepare_join(fleet, wanted, joining, survey)
+        prepared = _unless_interrupted(fleet, lambda: prepare_join(fleet, wanted, joining, survey))
         if plan or dry_run:
             _print_plan(prepared)
             if dry_run:
@@ -514,6 +514,21 @@ def _survey(
     if found.interrupted:
         raise KeyboardInterrupt  # nothing was started, and there is nothing to tell
     return found
+
+
+def _unless_interrupted(fleet: Fleet, prepare: Callable[[], Prepared]) -> Prepared:
+    """What follows from all that the hosts said. Raises KeyboardInterrupt where some were not heard out."""
+    from ascendctl.netloader.plan import PlanError
+
+    try:
+        prepared = prepare()
+    except PlanError:
+        if fleet.stop.is_set():
+            raise KeyboardInterrupt from None
+        raise
+    if fleet.stop.is_set():
+        raise KeyboardInterrupt
+    return prepared
 
 
 def _carried_out(

@@ -196,6 +196,9 @@ class BringUp:
             )
         one.lost_since = None
         text = one.feed(mine)
+        if one.reads_on(mine):
+            self._moved(one, "its log is long and is being read")
+            return None
         one.found = found = readiness(one.instance, mine, text)
         if found.stage is not None and found.stage not in one.stages and not one.ran_already:
             one.stages[found.stage] = now - one.began_s
@@ -227,6 +230,7 @@ class BringUp:
 
 
 _LOST_LOOK_MOST_S = 30.0
+_LOG_BEHIND_BYTES = 256 * 1024
 _AT_START = "See the host for what it says; nothing of the engine runs."
 _OTHER_PLAN = "Stop it (ascendctl netloader stop), or ask for what runs; nothing was changed."
 
@@ -268,6 +272,12 @@ class _Watched:
         if seen.log is not None and seen.log.offset == len(self.log):
             self.log += seen.log.content
         return self.log.decode("utf-8", "replace")
+
+    def reads_on(self, seen: Seen) -> bool:
+        """Whether there is more of the log than was read; of one that grows, by more than came since."""
+        size = seen.log.size_bytes if seen.log else 0
+        behind = _LOG_BEHIND_BYTES if seen.life is Life.RUNNING else 0
+        return len(self.log) < min(size, LOG_KEPT_MOST_BYTES) - behind
 
     def note_of(self, seen: Seen) -> None:
         if seen.state is not None and seen.state.ends_with_the_login:

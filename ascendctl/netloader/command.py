@@ -120,6 +120,9 @@ def _lines(instance: Instance) -> list[list[str]]:
         lines.append(["--gpu-memory-utilization", f"{serving.gpu_memory_utilization:g}"])
     if serving.bind == "address":
         lines.append(["--host", instance.place.address])
+    elif ":" in instance.place.address:
+        # vLLM's own "all" is IPv4's alone; this one takes both.
+        lines.append(["--host", "::"])
     lines += [[word] for word in serving.engine_args]
     return lines
 

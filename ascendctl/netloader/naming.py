@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ascendctl.netloader.deployment_state import Life
 from ascendctl.netloader.plan import PlanError, Role
 from ascendctl.netloader.runs import Standing
 
@@ -46,9 +47,14 @@ def _named(text: str, standings: Sequence[Standing]) -> list[Standing]:
 
 
 def _answering(text: str, found: Sequence[Standing]) -> tuple[Standing, ...]:
-    dumb = [one for one in found if not one.url]
+    dumb = [one for one in found if not one.url or one.seen.life is not Life.RUNNING]
     if dumb:
-        raise PlanError([f"{text}: {_full(one)} on {one.host}: {one.reason}" for one in dumb])
+        raise PlanError(
+            [
+                f"{text}: {_full(one)} on {one.host} {one.seen.life.value}: {one.reason or one.seen.reason}"
+                for one in dumb
+            ]
+        )
     return tuple(found)
 
 

@@ -33,7 +33,7 @@ _STATUS_NAME = re.compile(r"(?P<rank>\d{1,6})(?P<draft>\.draft)?\.json")
 class Readiness:
     """``ready`` None = not learned. ``failed``: it will not become ready by itself, or is of no use;
     ``reason``, ``remedy``, ``lines`` say why. ``waits_for``: what is missing, in a few words. The rest as of
-    `runs.InstanceRun`.
+    `runs.InstanceRun`; ``origin`` as of `runs.Standing`.
     """
 
     ready: bool | None
@@ -47,6 +47,7 @@ class Readiness:
     evidence: Evidence | None = None
     seconds: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
+    origin: str = ""
 
 
 def readiness(instance: Instance, seen: Seen, log_text: str) -> Readiness:
@@ -58,6 +59,7 @@ def readiness(instance: Instance, seen: Seen, log_text: str) -> Readiness:
         stage=log.stage,
         evidence=evidence(instance, log, statuses),
         seconds=_seconds(log, statuses),
+        origin=_origin(statuses),
     )
     if seen.life in (Life.ENDED, Life.RESTARTED, Life.LEFTOVERS, Life.ELSEWHERE):
         return _ended(found, instance, seen, log, log_text)
@@ -224,6 +226,17 @@ def _by_file(content: Mapping[str, object]) -> tuple[str | None, str]:
     if not serving.get("serving"):
         return None, f"it serves nobody now: {shown(str(serving.get('reason')))[:_SHOWN_MOST]}"
     return str(Address(host, port)), ""
+
+
+def _origin(statuses: tuple[StatusSeen, ...]) -> str:
+    """What every rank's status file says that the weights are, "" where one says nothing or another thing."""
+    told = set()
+    for one in statuses:
+        weights = one.content.get("weights") if isinstance(one.content, Mapping) and not one.draft else None
+        if not one.draft:
+            told.add(weights.get("origin") if isinstance(weights, Mapping) else None)
+    origin = told.pop() if len(told) == 1 else None
+    return origin if isinstance(origin, str) else ""
 
 
 # Parts ----------------------------------------------------------------------------------------------------

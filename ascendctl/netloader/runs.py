@@ -115,7 +115,7 @@ class Standing:
     """One instance as its host tells now. ``instance`` None: its stored plan cannot be read (``reason``).
 
     ``stage``, ``url``, ``serves``, ``evidence`` as of `InstanceRun`; ``ready`` None = not learned;
-    ``runs_s``: how long it has run.
+    ``runs_s``: how long it has run; ``origin``: the digest of what all its ranks hold, of the own loader.
     """
 
     host: str
@@ -128,6 +128,7 @@ class Standing:
     serves: tuple[str, ...] = ()
     evidence: Evidence | None = None
     runs_s: float | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,11 @@ def status_exit_code(run: StatusRun) -> ExitCode:
     if Proof.DISK in proofs or any(life in (Life.ENDED, Life.RESTARTED, Life.LEFTOVERS) for life in lives):
         return ExitCode.FOUND_WRONG
     unread = any(one.ready is None or one.instance is None for one in run.standings)
+    # Its API came up once, and answers no more.
+    unread |= any(
+        one.ready is False and one.stage is Stage.READY and one.seen.life is Life.RUNNING
+        for one in run.standings
+    )
     if run.unasked or Life.UNKNOWN in lives or unread:
         return ExitCode.NOT_ENOUGH
     return ExitCode.NOT_ENOUGH if Proof.UNPROVEN in proofs else ExitCode.OK

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ascendctl.netloader.deployment_state import HostSeen, Life, Seen
 from ascendctl.netloader.fleet import Fleet
 from ascendctl.netloader.host_scripts import LOG_PART_BYTES, Look
-from ascendctl.netloader.plan import Instance, PlanError, Role, Source
+from ascendctl.netloader.plan import Engine, Instance, PlanError, Role, Source
 from ascendctl.netloader.readiness import readiness
 from ascendctl.netloader.runs import Standing, StatusRun
 from ascendctl.netloader.stored_plan import from_json
+from ascendctl.probe.frames import MAX_STREAM_BYTES
 
 _HEAD_BYTES = 4 * 1024 * 1024
-"""Of a log: what tells of the load stands at its beginning, and what was said last at its end."""
+"""Of a log, at most: what tells of the load stands at its beginning, and what was said last at its end. All
+of a host's have to fit into one answer."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,36 @@ class Recorded:
 
 
 def recorded(listed: Mapping[str, HostSeen], deployment: str | None = None) -> tuple[Recorded, ...]:
-    """All instances that were listed, or those of one deployment."""
+    """All instances that were listed, or those of one deployment; each once.
+
+    Where hosts share a home folder an instance is seen from all of them, and only the one it runs on counts.
+    An inventory may call a host otherwise than the one that the instance was started by: it is called by the
+    name under which it was asked now.
+    """
     found = []
     for host, answer in listed.items():
         for seen in answer.instances:
             if deployment is None or seen.deployment == deployment:
                 instance, reason = _planned(seen)
+                if instance is not None and seen.life is not Life.ELSEWHERE and instance.host != host:
+                    instance = replace(instance, place=replace(instance.place, host=host))
                 found.append(Recorded(host, seen, instance, reason))
-    return tuple(found)
+    return tuple(one for one in found if not _is_anothers(one, found))
+
+
+def _is_anothers(one: Recorded, found: Sequence[Recorded]) -> bool:
+    """Whether the same start was seen better from another host."""
+    state = one.seen.state
+    if state is None or one.seen.life not in (Life.ELSEWHERE, Life.RESTARTED):
+        return False
+    same = [
+        other.seen.life
+        for other in found
+        if other is not one and other.seen.state and other.seen.state.start_id == state.start_id
+    ]
+    if one.seen.life is Life.ELSEWHERE:
+        return any(life is not Life.ELSEWHERE for life in same)
+    return Life.RUNNING in same or Life.LEFTOVERS in same
 
 
 def stand(fleet: Fleet, hosts: Sequence[str], deployment: str | None = None) -> StatusRun:
@@ -59,8 +84,10 @@ def stand(fleet: Fleet, hosts: Sequence[str], deployment: str | None = None) -> 
 
 def looked(fleet: Fleet, found: Sequence[Recorded]) -> tuple[Standing, ...]:
     """The same instances with all that can be learned of them now."""
-    heads = fleet.looked(_looks(found, log_from=0, log_bytes=_HEAD_BYTES))
-    longer = [one for one in found if _size(_part(heads, one)) > _HEAD_BYTES]
+    crowd = max(Counter(one.host for one in found).values(), default=1)
+    head_bytes = min(_HEAD_BYTES, MAX_STREAM_BYTES // 2 // crowd)
+    heads = fleet.looked(_looks(found, log_from=0, log_bytes=head_bytes))
+    longer = [one for one in found if _size(_part(heads, one)) > head_bytes]
     tails = fleet.looked(_looks(longer, log_from=None, log_bytes=LOG_PART_BYTES))
     return tuple(_standing(one, _part(heads, one) or one.seen, _part(tails, one)) for one in found)
 
@@ -69,16 +96,39 @@ def sources(standings: Sequence[Standing]) -> dict[str, Source]:
     """By name, the instances that give their weights to joiners now.
 
     A joiner only if every rank of it is proven to have received what it serves: another one's disk may hold
-    other weights.
+    other weights. Of vllm-ascend's loader, which compares no weights, only one that was started after every
+    seed that runs: an older one has those of a seed that is gone. Raises PlanError where the own loader's
+    givers say that they hold different weights.
     """
     found: dict[str, Source] = {}
+    origins: dict[str, str] = {}
+    newest_seed_s = max((_began(one) for one in standings if _is_seed(one)), default=0)
     for one in standings:
         if one.instance is None or not one.ready or not one.serves or one.evidence is None:
             continue
         proven = not one.evidence.fallbacks and not one.evidence.unproven
-        if one.instance.role is Role.SEED or proven:
+        too_old = one.instance.serving.engine is Engine.ASCEND and _began(one) < newest_seed_s
+        if _is_seed(one) or (proven and not too_old):
             found[one.instance.name] = Source(one.instance.name, one.serves)
+            if one.origin:
+                origins[one.instance.name] = one.origin
+    if len(set(origins.values())) > 1:
+        told = ", ".join(f"{name}: {origin[:16]}" for name, origin in origins.items())
+        raise PlanError(
+            [
+                f"the instances that could give their weights hold different ones (origin of {told}): stop "
+                "those that are not to be taken, or name them apart"
+            ]
+        )
     return found
+
+
+def _is_seed(one: Standing) -> bool:
+    return one.instance is not None and one.instance.role is Role.SEED
+
+
+def _began(one: Standing) -> int:
+    return one.seen.state.started_unix_s if one.seen.state else 0
 
 
 def _planned(seen: Seen) -> tuple[Instance | None, str]:
@@ -140,4 +190,5 @@ def _standing(one: Recorded, seen: Seen, tail: Seen | None) -> Standing:
         found.serves,
         found.evidence,
         runs_s,
+        found.origin,
     )

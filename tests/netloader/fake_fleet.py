@@ -55,7 +55,7 @@ Told = Callable[[Instance, int], "Seen | HostSeen | str"]
 class FakeFleet:
     """Every instance that is started is ready and proven, but for what ``told`` says: by name, what a look
     brings, which gets the instance and the number of its look from 0 (a text: the host cannot be asked).
-    ``starts``: what comes of a start where it is not plain.
+    ``starts``: what comes of a start where it is not plain; ``most_bytes``: of a log in one look.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class FakeFleet:
         told: Mapping[str, Told] | None = None,
         starts: Mapping[str, Started] | None = None,
         on_look: Callable[[int], None] = lambda count: None,
+        most_bytes: int | None = None,
     ) -> None:
+        self._most_bytes = most_bytes
         self.told, self.starts = told or {}, starts or {}
         self.begun: list[list[str]] = []
         self.given: dict[str, tuple[tuple[str, ...], ...]] = {}
@@ -97,15 +99,15 @@ class FakeFleet:
                 return HostSeen(reason=found)
             if isinstance(found, HostSeen):
                 return found
-            parts.append(_from(found, look.log_from or 0))
+            parts.append(_from(found, look.log_from or 0, self._most_bytes))
         return HostSeen(tuple(parts))
 
 
-def _from(found: Seen, log_from: int) -> Seen:
+def _from(found: Seen, log_from: int, most_bytes: int | None) -> Seen:
     """The log from where it was asked for, as a host sends it."""
     if found.log is None or found.log.offset:
         return found
-    content = found.log.content[log_from:]
+    content = found.log.content[log_from:][:most_bytes]
     return replace(found, log=LogPart(found.log.size_bytes, log_from, content))
 
 

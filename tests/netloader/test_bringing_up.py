@@ -328,3 +328,22 @@ def test_an_interruption_between_waves_starts_no_more() -> None:
     runs = waved(fleet, "n1", "n2", interrupted=lambda: bool(came))
     assert ends(runs) == [End.READY, End.NOT_STARTED]
     assert runs[1].reason == "interrupted before its wave"
+
+
+@pytest.mark.parametrize("life", [Life.RUNNING, Life.ENDED])
+def test_a_long_log_is_read_to_its_end_before_it_is_judged(life: Life) -> None:
+    """What proves the transfer, or says why it ended, stands behind more than one look brings."""
+    (one,) = instances("n1")
+    last = RECEIVED_LOG if life is Life.RUNNING else "RuntimeError: NPU out of memory\n"
+    log = ("no meaning " * 350 + "\n") * 1_200 + last
+
+    def parts(instance: Instance, number: int) -> Seen:
+        return seen(instance, log, life=life)
+
+    fleet = FakeFleet({one.name: parts}, most_bytes=2 << 20)
+    (run,) = bring_up(fleet).instances([one])
+    assert len(fleet.looks) == 3
+    if life is Life.RUNNING:
+        assert run.end is End.READY and run.evidence is not None and not run.evidence.unproven
+    else:
+        assert run.end is End.FAILED and run.reason.startswith("memory ran out")

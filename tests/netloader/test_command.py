@@ -213,3 +213,11 @@ def test_the_line_that_runs_is_one_exec() -> None:
     line = run_sh(command(instance()))
     assert line.startswith("exec vllm serve ") and line.endswith(" </dev/null\n")
     assert shlex.split(line)[1:-1] == list(command(instance()).argv)
+
+
+def test_all_addresses_of_an_ipv6_host_are_listened_on() -> None:
+    found = command(instance(place=Place("n1", "fd00::1")))
+    assert found.argv[found.argv.index("--host") + 1] == "::"
+    assert "--host" not in command(instance(place=Place("n1", "10.0.0.1"))).argv
+    bound = command(instance(replace(GUIDES, bind="address"), place=Place("n1", "fd00::1")))
+    assert bound.argv[bound.argv.index("--host") + 1] == "fd00::1"

@@ -73,3 +73,15 @@ def test_an_instance_without_an_address_is_never_left_out_in_silence() -> None:
     dumb = standing("qwen", "node05", Role.JOINER, url="")
     with pytest.raises(PlanError, match=r"qwen/node05\.1 on node05"):
         candidates_of("qwen", (*ALL, dumb), SEED.url)
+
+
+def test_an_instance_that_ended_is_not_compared_by_what_answers_in_its_place() -> None:
+    from dataclasses import replace
+
+    from ascendctl.netloader.deployment_state import Life
+
+    ended = replace(FIRST, seen=replace(FIRST.seen, life=Life.ENDED), reason="memory ran out")
+    with pytest.raises(PlanError, match=r"qwen/node02\.1 on node02 ended: memory ran out"):
+        candidates_of("qwen", (SEED, ended, SECOND), SEED.url)
+    with pytest.raises(PlanError, match="ended"):
+        reference_of("node02.1", (SEED, ended))

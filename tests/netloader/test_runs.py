@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ascendctl.netloader.deployment_state import Life, Seen, Stop, Stopped
 from ascendctl.netloader.evidence import Came, Evidence, RankEvidence
+from ascendctl.netloader.log_rules import Stage
 from ascendctl.netloader.plan import Engine, Instance, Role
 from ascendctl.netloader.runs import (
     End,
@@ -132,6 +134,7 @@ def standing(
         ((standing(),), {"unasked": (("n2", "no route"),)}, 3),
         ((standing(Life.UNKNOWN, None),), {}, 3),
         ((standing(ready=None),), {}, 3),
+        ((replace(standing(ready=False), stage=Stage.READY),), {}, 3),
         ((standing(one=None),), {}, 3),
         ((standing(Life.RUNNING, True, Came.UNKNOWN, one=JOINER),), {}, 3),
         ((standing(Life.RUNNING, True, one=JOINER),), {}, 3),
