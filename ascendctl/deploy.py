@@ -314,11 +314,7 @@ def _one_model(name: str, mine: Sequence[Instance]) -> None:
 
 
 def _not_asked(listed: Mapping[str, HostSeen]) -> tuple[str, ...]:
-    return tuple(
-        f"{host} was not asked what runs on it: {answer.reason}"
-        for host, answer in listed.items()
-        if answer.reason
-    )
+    return tuple(f"{host}: {answer.reason}" for host, answer in listed.items() if answer.reason)
 
 
 def _serving_of(mine: Sequence[Instance], given: Serving, changes: Mapping[str, Any]) -> Serving:
