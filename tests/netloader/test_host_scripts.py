@@ -202,16 +202,16 @@ def test_an_exit_code_is_told(host: Host) -> None:
 
 
 def test_a_log_is_read_from_an_offset_and_bounded(host: Host) -> None:
-    host.start("printf 'abc\\377\\n@0 end\\nxyz'; " + FOREVER)
+    host.start("printf 'ghi\\377\\n@0 end\\nxyz'; " + FOREVER)
     until(lambda: (host.folder / "log").read_bytes().endswith(b"xyz"))
     whole = (host.folder / "log").read_bytes()
-    at = whole.index(b"abc")
+    at = whole.index(b"ghi\xff")  # no hex digits: a start's id stands before it
     part = host.look(log_from=at).log
     assert part is not None and (part.size_bytes, part.offset, part.content) == (len(whole), at, whole[at:])
     part = host.look(log_bytes=3).log
     assert part is not None and (part.offset, part.content) == (len(whole) - 3, b"xyz")
     part = host.look(log_from=at, log_bytes=4).log
-    assert part is not None and part.content == b"abc\xff"
+    assert part is not None and part.content == b"ghi\xff"
 
 
 def test_status_files_of_the_engine_are_read(host: Host) -> None:
