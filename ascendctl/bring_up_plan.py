@@ -39,9 +39,9 @@ from ascendctl.inventory.reading import (
     unknown_key,
 )
 from ascendctl.inventory.shape import EXTENSION, Block, FilePath, Port, keys_of
+from ascendctl.netloader.placing import physical_ids
 from ascendctl.netloader.plan import Deployment, Engine, PlanError, Serving
 from ascendctl.netloader.plan_rules import compatible, problems
-from ascendctl.netloader.ports import port_ranges
 
 _DEFAULT_TOKENS = 64
 
@@ -153,7 +153,7 @@ def _devices(value: object) -> tuple[int, ...]:
         return (value,)
     elif isinstance(value, str):
         try:
-            return tuple(number for part in port_ranges(value) for number in part)
+            return physical_ids(value)
         except ValueError:
             pass
     raise ValueError("expected physical ids, such as 0-7 or [0, 1]")

@@ -12,6 +12,7 @@ import typer
 from ascendctl.cli.exits import Refused
 from ascendctl.cli.interruption import deferred
 from ascendctl.cli.options import ConnectTimeoutOption, Format, QuietOption
+from ascendctl.cli.outputs import chosen_formats
 from ascendctl.results import ExitCode, exit_code
 
 if TYPE_CHECKING:
@@ -286,24 +287,13 @@ def api_key(variable: str | None, command: str | None) -> str:
 
 
 def _prepared(output: Path | None, formats: str | None) -> Sequence[ConsistencyFormat]:
-    """The formats to write, once it is sure that the folder may be written to."""
     if output is None:
         if formats is not None:
             raise Refused("--formats says what --output writes; name the folder with --output DIR")
         return ()
     from ascendctl.report.consistency_output import ConsistencyFormat
-    from ascendctl.report.output import OutputError, prepare_output
 
-    available = {one.value: one for one in ConsistencyFormat}
-    names = [name.strip() for name in formats.split(",")] if formats is not None else list(available)
-    for name in names:
-        if name not in available:
-            raise Refused(f"--formats: {name!r} is none of {', '.join(available)}")
-    try:
-        prepare_output(output)
-    except OutputError as error:
-        raise Refused(str(error)) from error
-    return [available[name] for name in names]
+    return chosen_formats(output, formats, ConsistencyFormat)
 
 
 def _written(

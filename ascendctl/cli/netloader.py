@@ -451,12 +451,12 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
 
 def _ids(text: str | None) -> tuple[int, ...]:
     """``0-3,8`` as numbers. Raises Refused."""
-    from ascendctl.netloader.ports import port_ranges
+    from ascendctl.netloader.placing import physical_ids
 
     try:
-        return tuple(number for part in port_ranges(text or "") for number in part)
+        return physical_ids(text or "")
     except ValueError as error:
-        raise Refused(f"--devices: {error}; write physical ids such as 0-3,8") from error
+        raise Refused(f"--devices: {error}") from error
 
 
 def _environment(path: Path | None) -> tuple[tuple[str, str], ...] | None:

@@ -28,6 +28,7 @@ from ascendctl.cli.options import (
     QuietOption,
     TagsOption,
 )
+from ascendctl.cli.outputs import chosen_formats
 from ascendctl.facts import Profile
 from ascendctl.results import ExitCode, Run, exit_code
 
@@ -228,19 +229,9 @@ def print_run(run: Run, format: Format, *, strict: bool, code: ExitCode, can_ask
 
 
 def _prepared(output: Path, formats: str | None) -> Sequence[ReportFormat]:
-    """The formats to write, once it is sure that the folder may be written to."""
-    from ascendctl.report.output import OutputError, available_formats, prepare_output
+    from ascendctl.report.output import available_formats
 
-    available = {one.value: one for one in available_formats()}
-    names = [name.strip() for name in formats.split(",")] if formats is not None else list(available)
-    for name in names:
-        if name not in available:
-            raise Refused(f"--formats: {name!r} is none of {', '.join(available)}")
-    try:
-        prepare_output(output)
-    except OutputError as error:
-        raise Refused(str(error)) from error
-    return [available[name] for name in names]
+    return chosen_formats(output, formats, available_formats())
 
 
 def _written(

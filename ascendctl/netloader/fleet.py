@@ -17,7 +17,6 @@ from ascendctl.netloader import host_scripts
 from ascendctl.netloader.command import command, script
 from ascendctl.netloader.deployment_state import (
     HostSeen,
-    Life,
     Seen,
     Start,
     Started,
@@ -197,8 +196,3 @@ def _stopped(outcome: Outcome, capture: HostCapture) -> Stopped:
     if outcome.failure is None or stopped.outcome is not Stop.UNKNOWN:
         return stopped
     return Stopped(Stop.UNKNOWN, failure_text(outcome.failure), stopped.signals, stopped.left)
-
-
-def runs(seen: Seen) -> bool:
-    """Whether something of it is alive for sure."""
-    return seen.life in (Life.RUNNING, Life.LEFTOVERS)

@@ -9,6 +9,7 @@ from itertools import count
 
 from ascendctl.netloader.plan import Deployment, Engine, Instance, Place, PlanError, Role, Serving, Source
 from ascendctl.netloader.plan_rules import problems
+from ascendctl.netloader.ports import port_ranges
 
 
 def planned(
@@ -38,6 +39,14 @@ def planned(
     if found:
         raise PlanError(found)
     return made
+
+
+def physical_ids(text: str) -> tuple[int, ...]:
+    """``0-3,8`` as numbers in the order written, since rank r gets the r-th. Raises ValueError."""
+    try:
+        return tuple(number for part in port_ranges(text) for number in part)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r}: write physical ids such as 0-3,8") from None
 
 
 def joined(joiner: Instance, sources: Sequence[Source]) -> Instance:

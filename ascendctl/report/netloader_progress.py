@@ -21,7 +21,7 @@ from ascendctl.netloader.plan import Instance
 from ascendctl.netloader.runs import InstanceRun
 from ascendctl.report.netloader_words import name_of, outcome_text
 from ascendctl.report.printable import shown
-from ascendctl.report.progress import REFRESH_S, Stderr
+from ascendctl.report.progress import REFRESH_S, Stderr, started_live
 
 MOST_SHOWN = 20
 LEAVE_S = 2.0  # how long a terminal that takes nothing may hold the end of a run up
@@ -143,17 +143,7 @@ class BringUpProgress:
         if self._quiet:
             return self
         if self._on_terminal:
-            live = Live(
-                self._picture(),
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            with contextlib.suppress(Exception):
-                live.start()
-                self._live = live
+            self._live = started_live(self._console, self._picture())
         self._drawer = threading.Thread(target=self._draw_until_left, name="progress", daemon=True)
         self._drawer.start()
         return self

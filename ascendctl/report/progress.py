@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -35,6 +35,23 @@ class HostOutcome(Protocol):
 
     @property
     def failure(self) -> object | None: ...
+
+
+def started_live(console: Console, picture: RenderableType) -> Live | None:
+    """A live display that is drawn only when told to, and leaves nothing behind; None where it cannot be."""
+    live = Live(
+        picture,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    try:
+        live.start()
+    except Exception:
+        return None
+    return live
 
 
 class Stderr(Console):
@@ -124,17 +141,7 @@ class Progress:
         if self._quiet:
             return self
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            live = Live(
-                self._live_line(),
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            with contextlib.suppress(Exception):
-                live.start()
-                self._live = live
+            self._live = started_live(self._console, self._live_line())
         self._drawer = threading.Thread(target=self._draw_until_left, name="progress", daemon=True)
         self._drawer.start()
         return self
