@@ -139,20 +139,15 @@ class OpenSSHFarm:
 
     def connections(self, name: str) -> int:
         """How many TCP connections the host's server has taken since the start or `forget`."""
-        return self._count(name, r"Connection from \S+ port \d+ on {address} port {port}\b")
+        return len(self._of(name))
 
     def logins(self, name: str) -> int:
         """How many logins it accepted."""
-        return sum(1 for _ in self._accepted(name))
+        return sum(client.logins for client in self._of(name))
 
     def execs(self, name: str) -> int:
         """How many commands it was asked to run."""
-        clients = set(self._accepted(name))
-        return sum(
-            1
-            for port in re.findall(r"Starting session: \S+.* from \S+ port (\d+) id", self._text(name))
-            if port in clients
-        )
+        return sum(client.execs for client in self._of(name))
 
     def log(self, name: str) -> str:
         """The server's log so far, of all hosts of its daemon."""
@@ -268,20 +263,44 @@ class OpenSSHFarm:
     def _text(self, name: str) -> str:
         return self._daemon(name).text()
 
-    def _count(self, name: str, pattern: str) -> int:
+    def _of(self, name: str) -> list[_Client]:
         host = self._hosts[name]
-        filled = pattern.replace("{address}", re.escape(host.address)).replace("{port}", str(host.port))
-        return len(re.findall(filled, self._text(name)))
+        clients = _clients(self._text(name))
+        return [client for client in clients if (client.address, client.port) == (host.address, host.port)]
 
-    def _accepted(self, name: str) -> Iterator[str]:
-        """The client ports of the host's accepted logins: a login's own line does not say which host."""
-        host = self._hosts[name]
-        text = self._text(name)
-        connected = re.findall(
-            rf"Connection from \S+ port (\d+) on {re.escape(host.address)} port {host.port}\b", text
-        )
-        accepted = re.findall(r"Accepted \S+ for \S+ from \S+ port (\d+) ", text)
-        return (port for port in accepted if port in set(connected))
+
+@dataclass
+class _Client:
+    """One connection in a server's log: to which host, and what came of it."""
+
+    address: str
+    port: int
+    logins: int = 0
+    execs: int = 0
+
+
+_LOG_LINE = re.compile(
+    r"^(?:Connection from \S+ port (?P<new>\d+) on (?P<address>\S+) port (?P<port>\d+)\b"
+    r"|Accepted \S+ for \S+ from \S+ port (?P<login>\d+) "
+    r"|Starting session: .* from \S+ port (?P<exec>\d+) id)",
+    re.MULTILINE,
+)
+
+
+def _clients(text: str) -> list[_Client]:
+    """The connections of a log. A login and a command name the client's port only, and one port may lead to
+    two hosts at a time: each of its connections then gets one, the earlier first."""
+    clients: list[_Client] = []
+    by_port: dict[str, list[_Client]] = {}
+    for found in _LOG_LINE.finditer(text):
+        if found["new"]:
+            clients.append(_Client(found["address"], int(found["port"])))
+            by_port.setdefault(found["new"], []).append(clients[-1])
+        elif found["login"] and (same := by_port.get(found["login"])):
+            min(same, key=lambda client: client.logins).logins += 1
+        elif found["exec"] and (same := by_port.get(found["exec"])):
+            min((client for client in same if client.logins), key=lambda client: client.execs).execs += 1
+    return clients
 
 
 class _Daemon:
