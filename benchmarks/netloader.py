@@ -43,6 +43,7 @@ import torch
 
 from ascendctl.netloader.engine import phases as phases_module
 from ascendctl.netloader.engine.address import Address
+from ascendctl.netloader.engine.digest import prepare
 from ascendctl.netloader.engine.holdings import Holdings
 from ascendctl.netloader.engine.identity import Identity
 from ascendctl.netloader.engine.joining import NoSource, Received, receive_weights
@@ -230,9 +231,12 @@ class Ends:
             target=source_end, args=(other, given.device, make, sizes, chunks_mib)
         )
         self._process.start()
+        preparing = prepare(self.device)
         self.named = globals()[make](*sizes, self.device, False)
         self.weights = WeightSet(self.named, 32 * MIB)
         self.addresses = self._pipe.recv()
+        if preparing is not None:  # in an engine, while it makes its model
+            preparing.join()
         self.raw = Raw("joiner", self.device, None)
         self._pipe.send(0 if self.raw.alone else self.raw.hosted.port)
 

@@ -17,22 +17,25 @@ second level. Each word of a row and each row of a group has a weight of its own
 such an error. None of this withstands an adversary who chooses the bytes; for that both ends share a TOKEN.
 
 On a CPU this is two products of a matrix and a vector; other devices have no such product of integers and
-multiply and add elementwise, with the same result. Words are little-endian, as on all hosts of these devices.
+multiply and add elementwise, with the same result (an NVIDIA GPU in one kernel, `digest_cuda`). Words are
+little-endian, as on all hosts of these devices.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 
+from ascendctl.netloader.engine import digest_cuda
 from ascendctl.netloader.engine.manifest import DIGEST_BYTES, ROW_BYTES
 
 _WORD_BYTES = 8
@@ -42,6 +45,9 @@ _ROW_WORDS = ROW_BYTES // _WORD_BYTES
 _CPU_BLOCK_ROWS = 64
 _ELEMENTWISE_BLOCK_ROWS = 8192
 _POLL_S = 0.0001
+_MOST_THREADS = 4
+# A thread is not worth waking for less than these 4 MiB.
+_PART_ROWS = 1024
 
 # Writes A and B of each row of a matrix into two vectors.
 _Sketch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], None]
@@ -56,8 +62,8 @@ def digest(data: torch.Tensor) -> bytes:
 
 
 def elementwise_digest(data: torch.Tensor) -> bytes:
-    """:func:`digest` by the way that devices other than the CPU take, on any device."""
-    return _finish(_sketched(data, _by_elements), data.numel())
+    """:func:`digest` by the way that any device can take, on any device."""
+    return _finish(_Rows(data, _by_elements).taken(), data.numel())
 
 
 class Pending(Protocol):
@@ -70,16 +76,17 @@ class Pending(Protocol):
 
 
 class Digester:
-    """Takes digests beside the work of its caller: in one thread for a CPU, else on a stream of its own.
+    """Takes digests beside the work of its caller: in threads for a CPU, else on a stream of its own.
 
-    What was submitted must not change before its result is there. Digests are taken in the order submitted.
+    What was submitted must not change before its result is there. Digests are begun in the order submitted.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self._device = torch.device(device)
         self._threads: ThreadPoolExecutor | None = None
         if self._device.type == "cpu":
-            self._threads = ThreadPoolExecutor(1, thread_name_prefix="netloader-digest")
+            self._count = _thread_count(len(os.sched_getaffinity(0)))
+            self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="netloader-digest")
         else:
             self._streams: Any = torch.get_device_module(self._device)
             self._stream = self._streams.Stream(self._device)
@@ -93,11 +100,11 @@ class Digester:
         if data.device.type != self._device.type:
             raise ValueError(f"data on {data.device} for a digester of {self._device}")
         if self._threads is not None:
-            return _InThread(self._threads.submit(digest, data))
+            return self._in_threads(self._threads, data)
         return self._on_stream(data, ready_event)
 
     def close(self) -> None:
-        """Ends the thread once all that was submitted is done."""
+        """Ends the threads once all that was submitted is done."""
         if self._threads is not None:
             self._threads.shutdown(wait=True)
 
@@ -106,6 +113,15 @@ class Digester:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _in_threads(self, threads: ThreadPoolExecutor, data: torch.Tensor) -> Pending:
+        rows = _Rows(data, _by_products)
+        size = max(_PART_ROWS, -(-rows.full // self._count))
+        parts = [
+            threads.submit(rows.take, begin, min(begin + size, rows.full))
+            for begin in range(0, rows.full, size) or (0,)
+        ]
+        return _InThreads(rows, parts)
 
     def _on_stream(self, data: torch.Tensor, ready_event: Any) -> Pending:
         if ready_event is None:
@@ -124,19 +140,25 @@ class Digester:
         return _OnStream(done, on_host, data)
 
 
-class _InThread:
-    def __init__(self, future: Future[bytes]) -> None:
-        self._future = future
+def _thread_count(cores: int) -> int:
+    """How many of ``cores`` a digest takes: the transfer and the other ranks of the host need the rest."""
+    return max(1, min(_MOST_THREADS, cores // 4))
+
+
+class _InThreads:
+    def __init__(self, rows: _Rows, parts: list[Future[None]]) -> None:
+        self._rows = rows
+        self._parts = parts
 
     def done(self) -> bool:
-        return self._future.done()
+        return all(part.done() for part in self._parts)
 
     def result(self, timeout_s: float | None = None) -> bytes:
-        try:
-            return self._future.result(timeout_s)
-        # In Python 3.10 it is not yet the built-in one.
-        except FutureTimeout as error:
-            raise _late(timeout_s) from error
+        if wait(self._parts, timeout_s).not_done:
+            raise _late(timeout_s)
+        for part in self._parts:
+            part.result()
+        return _finish(self._rows.sketches(), self._rows.nbytes)
 
 
 class _OnStream:
@@ -162,26 +184,88 @@ def _late(timeout_s: float | None) -> TimeoutError:
     return TimeoutError(f"no digest within {timeout_s} s")
 
 
-def _sketched(data: torch.Tensor, sketch: _Sketch | None = None) -> torch.Tensor:
+def prepare(device: torch.device) -> threading.Thread | None:
+    """Makes ready, in a thread of its own, what the first digest on ``device`` would wait for.
+
+    On an NVIDIA GPU that is a kernel to be compiled; elsewhere there is nothing to do, and no thread.
+    """
+    if device.type != "cuda":
+        return None
+    # A thread begins with device 0.
+    own = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    thread = threading.Thread(
+        target=digest_cuda.kernel, args=(own, _is_right), name="netloader-kernel", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _sketched(data: torch.Tensor) -> torch.Tensor:
     """The sketches of the second level, shape [2, 2 * groups]: A and B of the groups of As, then of Bs."""
+    if data.device.type == "cuda" and data.numel() <= digest_cuda.MOST_BYTES:
+        fused = digest_cuda.kernel(data.device, _is_right)
+        if fused is not None:
+            return _by_kernel(fused, data)
+    return _Rows(data, _by_products if data.device.type == "cpu" else _by_elements).taken()
+
+
+def _by_kernel(fused: digest_cuda.Kernel, data: torch.Tensor) -> torch.Tensor:
+    return fused.sketches(_checked(data), _weights(1, data.device), _weights(2, data.device))
+
+
+def _is_right(fused: digest_cuda.Kernel) -> bool:
+    """Whether it says what the elementwise way says: of full rows, a tail, more than one group, odd bytes."""
+    drawn = torch.arange(513 * ROW_BYTES + 14, device=fused.device).mul_(2654435761)
+    data = drawn.bitwise_right_shift_(9).to(torch.uint8)
+    return all(
+        torch.equal(_by_kernel(fused, part), _Rows(part, _by_elements).taken())
+        for part in (data[:-1], data[1:])
+    )
+
+
+class _Rows:
+    """The rows of one piece of data while their sketches are taken, perhaps by several threads."""
+
+    def __init__(self, data: torch.Tensor, sketch: _Sketch) -> None:
+        self._data = _checked(data)
+        self._sketch = sketch
+        self.nbytes = data.numel()
+        self.full, rest = divmod(self.nbytes, ROW_BYTES)
+        self._groups = -(-(self.full + (rest > 0)) // _ROW_WORDS)
+        self._lanes = torch.zeros(2, self._groups * _ROW_WORDS, dtype=torch.int64, device=data.device)
+
+    def take(self, begin: int, end: int) -> None:
+        """The first level of these full rows."""
+        if end > begin:
+            part = self._data[begin * ROW_BYTES : end * ROW_BYTES]
+            self._sketch(_words(part), self._lanes[0, begin:end], self._lanes[1, begin:end], 1)
+
+    def sketches(self) -> torch.Tensor:
+        """The second level, once all full rows were taken."""
+        first, second = (
+            self.full,
+            torch.empty(2, 2 * self._groups, dtype=torch.int64, device=self._data.device),
+        )
+        if self.nbytes > first * ROW_BYTES:
+            # The length tells it from data that ends in zeros.
+            padded = torch.zeros(ROW_BYTES, dtype=torch.uint8, device=self._data.device)
+            padded[: self.nbytes - first * ROW_BYTES].copy_(self._data[first * ROW_BYTES :])
+            row = slice(first, first + 1)
+            self._sketch(_words(padded), self._lanes[0, row], self._lanes[1, row], 1)
+        if self._groups:
+            self._sketch(self._lanes.view(2 * self._groups, _ROW_WORDS), second[0], second[1], 2)
+        return second
+
+    def taken(self) -> torch.Tensor:
+        """Both levels here and now."""
+        self.take(0, self.full)
+        return self.sketches()
+
+
+def _checked(data: torch.Tensor) -> torch.Tensor:
     if data.dtype != torch.uint8 or data.dim() != 1 or not data.is_contiguous():
         raise ValueError(f"a digest is of contiguous bytes, not {data.dtype} of shape {list(data.shape)}")
-    if sketch is None:
-        sketch = _by_products if data.device.type == "cpu" else _by_elements
-    full, rest = divmod(data.numel(), ROW_BYTES)
-    groups = -(-(full + (rest > 0)) // _ROW_WORDS)
-    lanes = torch.zeros(2, groups * _ROW_WORDS, dtype=torch.int64, device=data.device)
-    if full:
-        sketch(_words(data[: full * ROW_BYTES]), lanes[0, :full], lanes[1, :full], 1)
-    if rest:
-        # The length tells it from data that ends in zeros.
-        padded = torch.zeros(ROW_BYTES, dtype=torch.uint8, device=data.device)
-        padded[:rest].copy_(data[full * ROW_BYTES :])
-        sketch(_words(padded), lanes[0, full : full + 1], lanes[1, full : full + 1], 1)
-    second = torch.empty(2, 2 * groups, dtype=torch.int64, device=data.device)
-    if groups:
-        sketch(lanes.view(2 * groups, _ROW_WORDS), second[0], second[1], 2)
-    return second
+    return data
 
 
 def _words(data: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ from vllm.utils.network_utils import get_ip
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 from ascendctl.netloader.engine import weight_hooks
+from ascendctl.netloader.engine.digest import prepare
 from ascendctl.netloader.engine.fallback import Registrations, free_memory
 from ascendctl.netloader.engine.identity import IdentityError
 from ascendctl.netloader.engine.identity_of_vllm import Place, identity_of
@@ -96,6 +97,7 @@ class NetloaderModelLoader(BaseModelLoader):
             _together(vllm_config, draft),
         )
         _install_hooks(vllm_config)
+        prepare(device)
         load = _Load(self, engine, vllm_config, model_config, prefix)
         try:
             with engine.phases.phase("load"), set_default_torch_dtype(model_config.dtype):

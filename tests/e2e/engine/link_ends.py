@@ -266,10 +266,14 @@ class SharedMemory:
     def mark(self) -> None:
         return None
 
-    def copy(self, to: int, source: int, size: int, after: object) -> None:
+    def copy(self, to: int, source: int, size: int, after: object) -> tuple[int, int, int]:
+        return to, source, size
+
+    def finish(self, copy: tuple[int, int, int]) -> None:
+        """As late as a GPU may: what is said to be done before is not there."""
         import ctypes
 
-        ctypes.memmove(to, source, size)
+        ctypes.memmove(*copy)
 
     def _mapped(self, descriptor: int, size: int, path: str | None) -> int:
         import ctypes

@@ -5,15 +5,20 @@ All data is drawn with fixed seeds, and the digest's own numbers are fixed: noth
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import random
 import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ascendctl.netloader.engine import digest as digest_module
+from ascendctl.netloader.engine import digest_cuda
 from ascendctl.netloader.engine.digest import Digester, _finish, _weights, digest, elementwise_digest
 
 ROW = 4096
@@ -200,13 +205,62 @@ def test_a_digester_gives_each_its_own_in_any_order_of_asking() -> None:
             assert one.done()
 
 
+def test_a_digest_taken_by_several_threads_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest_module, "_thread_count", lambda cores: 3)
+    monkeypatch.setattr(digest_module, "_PART_ROWS", 2)
+    samples = [data(nbytes) for nbytes in (0, 1, ROW, 2 * ROW + 3, 5 * ROW, GROUP + 5, 5_000_003)]
+    samples.append(data(9 * ROW + 4)[1:])
+    with Digester("cpu") as digester:
+        for sample in samples:
+            pending = digester.submit(sample)
+            assert pending.result(timeout_s=60) == digest(sample), len(sample)
+        assert isinstance(digester._threads, ThreadPoolExecutor)
+        assert len(digester._threads._threads) == 3, "one thread did it all"
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (7, 1), (8, 2), (16, 4), (192, 4)])
+def test_most_cores_are_left_to_the_transfer(cores: int, threads: int) -> None:
+    assert digest_module._thread_count(cores) == threads
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_has_a_kernel_of_its_own() -> None:
+    """Without one the digests are right too, and slower: nothing else would show it."""
+    digest(data(ROW).cuda())
+    assert digest_cuda._kernels[torch.device("cuda", torch.cuda.current_device())] is not None
+
+
+@pytest.mark.parametrize("fault", ["missing", "wrong"])
+def test_without_a_right_kernel_the_slower_way_is_taken(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(digest_cuda, "_kernels", {})
+    monkeypatch.setattr(digest_cuda, "current", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(digest_cuda, "libcuda", lambda: None)
+    compiled = SimpleNamespace(func=ctypes.c_void_p(1))
+    if fault == "missing":
+        monkeypatch.delattr(torch.cuda, "_compile_kernel")
+    else:
+        monkeypatch.setattr(torch.cuda, "_compile_kernel", lambda source, name: compiled)
+    assert digest_cuda.kernel(device, lambda kernel: False) is None
+    assert digest_cuda.kernel(device, lambda kernel: True) is None, "it was asked again"
+    said = {"missing": "_compile_kernel", "wrong": "its result on a sample is wrong"}[fault]
+    assert said in caplog.text and "slower way" in caplog.text
+    # The same with a kernel that is right: what is missing above is not this test's own doing.
+    monkeypatch.setattr(torch.cuda, "_compile_kernel", lambda source, name: compiled, raising=False)
+    monkeypatch.setattr(digest_cuda, "_kernels", {})
+    assert digest_cuda.kernel(device, lambda kernel: True) is not None
+
+
 def test_waiting_for_a_digest_has_a_deadline() -> None:
-    """The only thread of the digester is kept busy until the wait has ended."""
+    """All threads of the digester are kept busy until the wait has ended."""
     go_on = threading.Event()
     with Digester("cpu") as digester:
         threads = digester._threads
         assert isinstance(threads, ThreadPoolExecutor)
-        threads.submit(go_on.wait, 60)
+        for _ in range(threads._max_workers):
+            threads.submit(go_on.wait, 60)
         pending = digester.submit(data(ROW))
         with pytest.raises(TimeoutError, match=r"within 0.05 s"):
             pending.result(timeout_s=0.05)

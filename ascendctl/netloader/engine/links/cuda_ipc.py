@@ -16,14 +16,17 @@ import contextlib
 import ctypes
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
 import torch
 from torch.distributed import Store
 
+from ascendctl.netloader.engine.cuda_driver import IpcMemHandle, current, libcuda
 from ascendctl.netloader.engine.links.contract import (
     LinkBroken,
     LinkError,
@@ -67,14 +70,18 @@ class Memory(Protocol):
     def mark(self) -> Any:
         """A point in the work that the caller has queued so far."""
 
-    def copy(self, to: int, source: int, size: int, after: Any) -> None:
-        """Copy, once the work up to ``after`` is done; return when the copy is done."""
+    def copy(self, to: int, source: int, size: int, after: Any) -> Any:
+        """Begin to copy, once the work up to ``after`` is done; what `finish` takes. Copies go in order."""
+
+    def finish(self, copy: Any) -> None:
+        """Return when this copy is done."""
 
 
 class CudaIpcLink:
     """`ascendctl.netloader.engine.links.contract.Link` between two processes on one GPU.
 
-    A thread of its own on each end works off the transfers in order.
+    Two threads on each end work off the transfers in order: one queues copies, the other says when they are
+    done.
     """
 
     kind = "cuda_ipc"
@@ -97,7 +104,7 @@ class CudaIpcLink:
         self._lock = threading.Condition()
         self._cause: str | None = None
         self._queue: deque[_IpcPending] = deque()
-        self._ending = False
+        self._copies: SimpleQueue[_Copy | None] = SimpleQueue()
         self._slots: list[int] = []
         self._lines = _Lines(peer_socket(store, hosts=rank == 0, local_ip=local_ip, timeout_s=timeout_s))
         try:
@@ -112,8 +119,12 @@ class CudaIpcLink:
             raise LinkError(
                 f"no CUDA IPC link: {error}; TRANSPORT: host on both ends works without"
             ) from None
-        self._thread = threading.Thread(target=self._work, name="netloader-cuda-ipc", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=target, name="netloader-cuda-ipc", daemon=True)
+            for target in (self._work, self._report)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def send(self, data: torch.Tensor) -> Pending:
         """Start to send ``data`` (see the contract); the source's end only."""
@@ -132,10 +143,9 @@ class CudaIpcLink:
         self._fail(reason)
 
     def close(self) -> None:
-        """End the thread and give back the slots."""
+        """End the threads and give back the slots."""
         self._fail("closed")
-        self._thread.join(_END_S)
-        if not self._thread.is_alive():
+        if self._ended():
             self._give_back()
 
     def wait(self, pending: _IpcPending, timeout_s: float) -> None:
@@ -148,11 +158,18 @@ class CudaIpcLink:
         words = f"the other end did not take part in a transfer of {pending.data.numel()} bytes"
         if late:
             self._fail(f"{words} within {timeout_s:.1f} s")
-        # The thread may be inside a copy, which is short: nothing writes into the tensor after it ended.
-        self._thread.join(_END_S)
+        # Copies may be under way, which are short: nothing writes into the tensor after the threads ended.
+        self._ended()
         if late:
             raise LinkTimeout(f"{words} within {timeout_s:.1f} s")
         raise LinkBroken(self._cause or "the link failed")
+
+    def _ended(self) -> bool:
+        """Wait for the threads of a link that failed; whether they are gone."""
+        deadline = time.monotonic() + _END_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _queued(self, data: torch.Tensor) -> Pending:
         after = self._memory.mark()
@@ -210,11 +227,26 @@ class CudaIpcLink:
                         return
                     pending = self._queue.popleft()
                 step(pending, free)
-                with self._lock:
-                    pending.done = True
-                    self._lock.notify_all()
         except (OSError, ValueError, LinkError) as error:
             self._fail(str(error))
+        finally:
+            self._copies.put(None)
+
+    def _report(self) -> None:
+        """Say of each copy that it is done, in order; after a failure only wait for those under way."""
+        while (copy := self._copies.get()) is not None:
+            try:
+                self._memory.finish(copy.mark)
+                if self._cause is not None:
+                    continue
+                self._lines.say(copy.line)
+            except (OSError, LinkError) as error:
+                self._fail(str(error))
+                continue
+            if copy.last:
+                with self._lock:
+                    copy.pending.done = True
+                    self._lock.notify_all()
 
     def _send_one(self, pending: _IpcPending, free: deque[int]) -> None:
         start, size = pending.data.data_ptr(), pending.data.numel()
@@ -223,8 +255,7 @@ class CudaIpcLink:
                 free.append(int(self._said("free")[0]))
             slot = free.popleft()
             part = min(self._slot_bytes, size - offset)
-            self._copy(self._slots[slot], start + offset, part, pending.after)
-            self._lines.say(f"full {slot} {part}")
+            self._copy(pending, self._slots[slot], start + offset, part, f"full {slot} {part}", offset)
 
     def _receive_one(self, pending: _IpcPending, free: deque[int]) -> None:
         start, size = pending.data.data_ptr(), pending.data.numel()
@@ -232,13 +263,13 @@ class CudaIpcLink:
             slot, part = (int(word) for word in self._said("full"))
             if not 0 <= slot < SLOTS or part != min(self._slot_bytes, size - offset):
                 raise LinkError(f"the source sent a piece of {part} bytes where another was expected")
-            self._copy(start + offset, self._slots[slot], part, pending.after)
-            self._lines.say(f"free {slot}")
+            self._copy(pending, start + offset, self._slots[slot], part, f"free {slot}", offset)
 
-    def _copy(self, to: int, source: int, size: int, after: Any) -> None:
+    def _copy(self, pending: _IpcPending, to: int, source: int, part: int, line: str, offset: int) -> None:
         # An abort must not be followed by a write.
         if self._cause is None:
-            self._memory.copy(to, source, size, after)
+            mark = self._memory.copy(to, source, part, pending.after)
+            self._copies.put(_Copy(pending, mark, line, offset + part == pending.data.numel()))
 
     def _said(self, word: str) -> list[str]:
         line = self._lines.hear()
@@ -246,6 +277,16 @@ class CudaIpcLink:
         if first != word:
             raise LinkError("the other end is gone" if not line else f"the other end said {line!r}")
         return rest
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A copy that was begun: what it is part of, what tells when it is done, and what to say then."""
+
+    pending: _IpcPending
+    mark: Any
+    line: str
+    last: bool
 
 
 class _IpcPending:
@@ -288,18 +329,15 @@ class _Lines:
         self._connection.close()
 
 
-class _Handle(ctypes.Structure):
-    """``CUipcMemHandle`` of cuda.h."""
-
-    _fields_ = (("reserved", ctypes.c_byte * 64),)
-
-
 class _Driver:
     """`Memory` of a real GPU, through libcuda."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._cuda = _libcuda()
+        try:
+            self._cuda = libcuda()
+        except OSError as error:
+            raise LinkError(f"the CUDA driver cannot be loaded: {error}") from None
         self._stream = torch.cuda.Stream(device)
 
     def allocate(self, size: int) -> int:
@@ -311,14 +349,14 @@ class _Driver:
         self._call("cuMemFree_v2", address)
 
     def export(self, address: int) -> str:
-        handle = _Handle()
+        handle = IpcMemHandle()
         self._call("cuIpcGetMemHandle", ctypes.byref(handle), address)
         return bytes(handle).hex()
 
     def open(self, handle: str) -> int:
         address = ctypes.c_uint64()
         lazy_peer_access = 1
-        given = _Handle.from_buffer_copy(bytes.fromhex(handle))
+        given = IpcMemHandle.from_buffer_copy(bytes.fromhex(handle))
         self._call("cuIpcOpenMemHandle_v2", ctypes.byref(address), given, lazy_peer_access)
         return address.value
 
@@ -331,18 +369,20 @@ class _Driver:
             event.record()
         return event
 
-    def copy(self, to: int, source: int, size: int, after: Any) -> None:
-        try:
+    def copy(self, to: int, source: int, size: int, after: Any) -> Any:
+        with _failures_told():
             self._stream.wait_event(after)
             self._call("cuMemcpyDtoDAsync_v2", to, source, size, self._stream.cuda_stream)
-            self._stream.synchronize()
-        except RuntimeError as error:
-            raise LinkError(f"CUDA: {str(error).splitlines()[0]}") from None
+            done = torch.cuda.Event()
+            done.record(self._stream)
+            return done
+
+    def finish(self, copy: Any) -> None:
+        with _failures_told():
+            copy.synchronize()
 
     def _call(self, name: str, *arguments: Any) -> None:
-        # The driver works on the context of the calling thread; torch makes its own current.
-        with torch.cuda.device(self._device):
-            self._stream.query()
+        with current(self._device):
             code = getattr(self._cuda, name)(*arguments)
         if code != 0:
             text = ctypes.c_char_p()
@@ -350,17 +390,9 @@ class _Driver:
             raise LinkError(f"{name}: {text.value.decode() if text.value else code}")
 
 
-@cache
-def _libcuda() -> ctypes.CDLL:
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise LinkError(f"the CUDA driver cannot be loaded: {error}") from None
-    address, size, pointer = ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p
-    cuda.cuMemAlloc_v2.argtypes = [ctypes.POINTER(address), size]
-    cuda.cuMemFree_v2.argtypes = [address]
-    cuda.cuIpcGetMemHandle.argtypes = [ctypes.POINTER(_Handle), address]
-    cuda.cuIpcOpenMemHandle_v2.argtypes = [ctypes.POINTER(address), _Handle, ctypes.c_uint]
-    cuda.cuIpcCloseMemHandle.argtypes = [address]
-    cuda.cuMemcpyDtoDAsync_v2.argtypes = [address, address, size, pointer]
-    return cuda
+        yield
+    except RuntimeError as error:
+        raise LinkError(f"CUDA: {str(error).splitlines()[0]}") from None
