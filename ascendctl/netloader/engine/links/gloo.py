@@ -32,7 +32,7 @@ from ascendctl.netloader.engine.links.rendezvous import bounded
 _DATA_TAG: Final = 0
 _SENTINEL_TAG: Final = 9
 """Never sent on: a receive of it gets no byte."""
-_LATER_S: Final = 1.0
+_FOR_EVER: Final = timedelta(days=365)
 _AT_EXIT_S: Final = 10.0
 
 
@@ -65,7 +65,7 @@ class GlooLink:
         self._cause: str | None = None
         # gloo does not keep a transfer alive whose handle was dropped.
         self._under_way: set[_GlooPending] = set()
-        self._waits: SimpleQueue[tuple[_GlooPending, float] | None] = SimpleQueue()
+        self._waits: SimpleQueue[_GlooPending | None] = SimpleQueue()
         nothing = torch.empty(1, dtype=torch.uint8)
         sentinel = self._group.recv([nothing], self._peer, _SENTINEL_TAG)
         self._threads = [
@@ -103,12 +103,8 @@ class GlooLink:
     def wait(self, pending: _GlooPending, timeout_s: float) -> None:
         """What `Pending.wait` says, for a transfer of this link."""
         with self._changed:
-            if pending.done:
-                return
-            self._waits.put((pending, timeout_s))
             self._changed.wait_for(lambda: pending.done or self._cause is not None, timeout_s)
             if pending.done:
-                self._under_way.discard(pending)
                 return
             late = self._cause is None
         words = f"the other end did not take part in a {pending.verb} of {pending.data.numel()} bytes"
@@ -129,6 +125,7 @@ class GlooLink:
             else:
                 pending = _GlooPending(self, work, data, "send" if sends else "receive")
                 self._under_way.add(pending)
+                self._waits.put(pending)
                 return pending
         self._fail(failure)
         raise LinkBroken(failure)
@@ -148,21 +145,22 @@ class GlooLink:
     def _watch(self, sentinel: Work) -> None:
         """End the link when its connection ends."""
         try:
-            sentinel.wait(timedelta(days=365))
+            sentinel.wait(_FOR_EVER)
         except RuntimeError as error:
             self._fail(_gone(error))
 
     def _wait_inside(self) -> None:
-        """Do the callers' waits, one after the other."""
-        while (asked := self._waits.get()) is not None:
-            pending, timeout_s = asked
+        """Wait for the transfers in their order, whether or not somebody does already: who asks later need
+        not wake this thread first."""
+        while (pending := self._waits.get()) is not None:
             try:
-                # 0 means "for ever" to gloo. The caller's own deadline comes first.
-                pending.work.wait(timedelta(seconds=timeout_s + _LATER_S))
+                # The caller's own deadline comes first, and ends this by severing the connection.
+                pending.work.wait(_FOR_EVER)
             except RuntimeError as error:
                 self._fail(_gone(error))
                 return
             with self._changed:
+                self._under_way.discard(pending)
                 pending.done = True
                 self._changed.notify_all()
 
