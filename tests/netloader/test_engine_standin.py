@@ -193,10 +193,14 @@ JOINERS: dict[str, Case] = {
         **ONE_DRAFT,
         says=("Target netloader already fell back to DefaultModelLoader; skip draft elastic load",),
     ),
-    "no-weights": fell_back(
+    # Of one rank: the first of several that finds none ends the others, which may not have looked yet.
+    "no-weights": Case(
         "source-refuses",
+        DRAFTING,
         weights=False,
-        listening=(None, None),
+        tp=1,
+        came=(DISK,),
+        listening=(None,),
         failures=frozenset({"no-weights"}),
         exit_code=1,
     ),
