@@ -153,7 +153,8 @@ quit() {{
 }}
 trap 'quit 129' HUP; trap 'quit 130' INT; trap 'quit 143' TERM
 trap 'stuck=1' USR1
-trap 'echo 2>/dev/null || quit 1' USR2
+# Twice: where both signals are due at once, dash gives the first echo the status from before the traps.
+trap 'echo 2>/dev/null || echo 2>/dev/null || quit 1' USR2
 say() {{ printf '\n@%s %s\n' "$n" "$*" 2>/dev/null || quit 1; }}
 full() {{ say fatal temporary-folder-full; quit 1; }}
 say hello {version}

@@ -204,6 +204,24 @@ def test_a_slow_answer_outlives_the_guards_signals(bench: Bench, shell: str) -> 
     assert answer.stdout.count(b"Ascend") == 2
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_one_signal_of_the_guard_behind_the_other_ends_nothing(bench: Bench, shell: str) -> None:
+    """In dash a trap that is interrupted by another gets the status of what was before both."""
+    bench.tool("npu-smi", f"sleep 6\n{A2_MAPPING}")
+    process = bench.popen(shell, script("mapping", timeout_s=20))
+    wait_until(lambda: bench.calls() != [])
+    for number in range(800):
+        os.kill(process.pid, signal.SIGUSR2)
+        later = time.perf_counter() + number % 80 * 3e-6
+        while time.perf_counter() < later:
+            pass
+        os.kill(process.pid, signal.SIGUSR1)
+        time.sleep(0.004)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert decode(out).answers["mapping", Target()].stdout.count(b"Ascend") == 2
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_temporary_folder_is_said(bench: Bench) -> None:
     if subprocess.run(
