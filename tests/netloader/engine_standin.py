@@ -329,7 +329,11 @@ def _run_rank(given: Given, rank: int, voice: Voice, told: int, prepared: Callab
             voice.traceback("multiproc_executor.py:772", heading, str(error), frames=_WORKER_FRAMES)
         raise _Ended from error
     finally:
-        one.close()
+        # A SIGTERM, of another rank that failed, must not break off the closing either.
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        finally:
+            one.close()
 
 
 def _digests(voice: Voice, workers: list[_Child]) -> list[str]:

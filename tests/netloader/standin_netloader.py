@@ -525,6 +525,7 @@ class Rank:
         group, config = _group(draft), self.given.config
         status = OwnStatus(config.get("OUTPUT_PREFIX"), self.rank, group)
         self.statuses.append(status)
+        status.update()
         sources = self._sources(draft)
         digest, reason, attempts = None, "SOURCE names no source", []
         for source in sources or ():
@@ -718,12 +719,15 @@ class Server:
 
 
 class OwnStatus:
-    """``PREFIX{rank}.json`` of the load format ascendctl, and ``PREFIX{rank}.txt`` while it listens."""
+    """Of the load format ascendctl: ``PREFIX{rank}.json`` from the first `update` on, and while it listens
+    ``PREFIX{rank}.txt``."""
 
     def __init__(self, prefix: str | None, rank: int, group: str) -> None:
         draft = group != "netloader"
         name = f"{rank}.draft.json" if draft else f"{rank}.json"
         self._path = Path(f"{prefix}{name}") if prefix else None
+        # A SIGTERM, of another rank that failed, may come between the writing of it and its renaming.
+        self._new = Path(f"{prefix}{name}.new") if prefix else None
         self._address_path = Path(f"{prefix}{rank}.txt") if prefix and not draft else None
         self._content: dict[str, Any] = {
             "version": 1,
@@ -742,22 +746,21 @@ class OwnStatus:
             "serving": {"serving": False, "reason": "loading"},
             "served": {"joiners": 0, "bytes": 0},
         }
-        self.update()
 
     def update(self, **changes: Any) -> None:
         self._content.update(changes, updated_unix_s=time.time())
         if self._path is None:
             return
-        new = self._path.with_name(self._path.name + ".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        assert self._new is not None
+        with os.fdopen(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
             stream.write(json.dumps(self._content, indent=1) + "\n")
-        new.replace(self._path)
+        self._new.replace(self._path)
         listener = self._content["listener"]
         if self._address_path is not None and listener["accepting"]:
             self._address_path.write_text(f"{listener['address']}:{listener['port']}")
 
     def remove(self) -> None:
-        for path in (self._path, self._address_path):
+        for path in (self._new, self._path, self._address_path):
             if path is not None:
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
