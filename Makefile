@@ -23,6 +23,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/ascendctl demo
 
+# Whoever keeps Python from writing its bytecode has each of the hundreds of starts compile all modules anew.
+test test-e2e: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.installed-dev
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || sh tests/install_openssh.sh
 	@{ command -v chromium || command -v chromium-browser; } >/dev/null && command -v chromedriver >/dev/null \
