@@ -41,7 +41,8 @@ def fault_recording(
 ) -> FaultRecording:
     """A cluster with one of the faults on each host but the last, which is healthy; not to be changed.
 
-    Asked for again with the same faults it is the same one, also in another worker of the run.
+    Asked for again with the same faults it is the same one, also in another worker of the run. All hosts
+    are logged in to at once, by one process that is all of their servers too: that may take its time.
     """
     names = [f"node{number:02d}" for number in range(1, len(faults) + 2)]
     seeded = [{"host": name, **fault} for name, fault in zip(names, faults, strict=False)]
@@ -55,9 +56,8 @@ def fault_recording(
         if not done.exists():
             with SimCluster(spec) as sim:
                 inventory = str(sim.inventory_path)
-                code = verify_to(
-                    report, "--inventory", inventory, "--record", str(recording), "--mesh", "off"
-                )
+                to_record = ("--record", str(recording), "--mesh", "off", "--connect-timeout", "30")
+                code = verify_to(report, "--inventory", inventory, *to_record)
                 done.write_text(json.dumps([code, str(sim.directory)]))
     code, simulated_in = json.loads(done.read_text())
     return FaultRecording(spec, recording, report, code, Path(simulated_in))

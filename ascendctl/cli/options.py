@@ -52,7 +52,12 @@ TagsOption = Annotated[
     typer.Option("--tags", help="Only with this tag (a,b: either; repeat: all).", metavar="TAG"),
 ]
 ConnectTimeoutOption = Annotated[
-    float, typer.Option("--connect-timeout", min=0.1, help="Seconds for a TCP connection.")
+    float,
+    typer.Option(
+        "--connect-timeout",
+        min=0.1,
+        help="Seconds for a TCP connection; each step of the SSH login has twice as long.",
+    ),
 ]
 MeshOption = Annotated[
     MeshMode | None,

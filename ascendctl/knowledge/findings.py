@@ -77,7 +77,7 @@ _REACH = {
     "reach/timeout": Advice(
         _NOTHING_KNOWN,
         "Check that the host is switched on and its address is right (`ping`), and that no firewall drops "
-        "packets; an overloaded host may need longer deadlines.",
+        "packets; an overloaded host may need longer deadlines (`--connect-timeout`, `--host-timeout`).",
         "the host did not answer in time",
     ),
     "reach/unreachable": Advice(

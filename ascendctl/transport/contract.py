@@ -13,16 +13,20 @@ from ascendctl.inventory import Endpoint
 class Deadlines:
     """Bounds of every layer, in seconds. ``run_s`` None = no bound on the whole run.
 
-    A host that turns a connection away because it is busy is tried again for ``connect_s`` and
-    ``handshake_s`` together, its turns waited for not counted.
+    ``connect_s``: of a TCP connection. A host that turns a connection away because it is busy is tried
+    again for ``connect_s`` and ``handshake_s`` together, its turns waited for not counted.
     ``bounded_by_run``: ``host_s`` is what the run had left, less than the host's own bound.
     """
 
     connect_s: float = 10.0
-    handshake_s: float = 20.0
     host_s: float = 300.0
     run_s: float | None = None
     bounded_by_run: bool = False
+
+    @property
+    def handshake_s(self) -> float:
+        """Of each step of the SSH login: who gives a busy host longer for the one means the other too."""
+        return 2 * self.connect_s
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ascendctl.transport.ssh import SshTransport
 from tests.openssh import OpenSSHFarm, why_not
 
 END = b"END\n"
-SHORT = Deadlines(connect_s=5.0, handshake_s=10.0, host_s=30.0)
+SHORT = Deadlines(connect_s=5.0, host_s=30.0)
 
 
 class Collected:

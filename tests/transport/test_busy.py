@@ -24,7 +24,7 @@ from tests.transport.test_ssh import QUICK, answering, failed, stranger
 
 pytestmark = [pytest.mark.openssh, pytest.mark.usefixtures("no_threads_left")]
 
-PATIENT = replace(SHORT, handshake_s=60.0, host_s=200.0)
+PATIENT = replace(SHORT, connect_s=30.0, host_s=200.0)
 STRICT = "3:100:3"  # the fourth that has not logged in is dropped, always
 
 
@@ -83,7 +83,7 @@ def test_hosts_that_refuse_or_hang_behind_a_jump_host_delay_nobody(farm: OpenSSH
                 jobs,
                 lambda job: transport,
                 lambda job: Collected(),
-                deadlines=replace(PATIENT, handshake_s=12.0),
+                deadlines=replace(PATIENT, connect_s=6.0),
                 listener=Order(),
             )
     assert [outcome.failure.kind if outcome.failure else "" for outcome in outcomes] == [
