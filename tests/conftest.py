@@ -22,7 +22,6 @@ _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 _PREFIX = "ascendctl-t-"  # short: a path of a socket must fit into 108 bytes
 _IN_USE = ".in-use"  # locked by the run whose folder it is in
-_GARBAGE = (100_000, 50, 100)  # looked for less often than Python would: tests leave little of it
 _in_memory = pytest.StashKey["tuple[Path, IO[str]]"]()
 
 # Files whose tests take longest, longest first: begun last, one of them would keep a worker busy alone. Those
@@ -69,10 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
-def pytest_collection_finish() -> None:
-    """Thousands of tests and their values, which stay to the end, need not be walked again at every search
-    for garbage."""
-    gc.freeze()
+def pytest_sessionstart() -> None:
+    """Garbage is looked for less often than Python would: thousands of tests and their values, which stay to
+    the end, are walked each time."""
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,7 +79,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
     TMPDIR decides where it is set. The workers are children of the process that decides.
     """
-    gc.set_threshold(*_GARBAGE)
     if hasattr(config, "workerinput") or "TMPDIR" in os.environ or not _memory_will_do():
         return
     _remove_what_ended_runs_left()

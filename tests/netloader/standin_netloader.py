@@ -726,8 +726,6 @@ class OwnStatus:
         draft = group != "netloader"
         name = f"{rank}.draft.json" if draft else f"{rank}.json"
         self._path = Path(f"{prefix}{name}") if prefix else None
-        # A SIGTERM, of another rank that failed, may come between the writing of it and its renaming.
-        self._new = Path(f"{prefix}{name}.new") if prefix else None
         self._address_path = Path(f"{prefix}{rank}.txt") if prefix and not draft else None
         self._content: dict[str, Any] = {
             "version": 1,
@@ -751,16 +749,20 @@ class OwnStatus:
         self._content.update(changes, updated_unix_s=time.time())
         if self._path is None:
             return
-        assert self._new is not None
-        with os.fdopen(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(json.dumps(self._content, indent=1) + "\n")
-        self._new.replace(self._path)
+        new = self._path.with_name(self._path.name + ".new")
+        try:
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+                stream.write(json.dumps(self._content, indent=1) + "\n")
+            new.replace(self._path)
+        except BaseException:  # `Terminated` too, where another rank failed
+            new.unlink(missing_ok=True)
+            raise
         listener = self._content["listener"]
         if self._address_path is not None and listener["accepting"]:
             self._address_path.write_text(f"{listener['address']}:{listener['port']}")
 
     def remove(self) -> None:
-        for path in (self._new, self._path, self._address_path):
+        for path in (self._path, self._address_path):
             if path is not None:
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
